@@ -106,3 +106,19 @@ class Instances:
             masks = torch.zeros((0, height, width), dtype=torch.bool)
         labels = torch.zeros(0, dtype=torch.int64)
         return Instances(torch.zeros((0, 4)), labels, torch.zeros(0), masks)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What labelling one image gives.
+
+    Attributes:
+        instances: The objects with their masks.
+        module: The module of the cascade that they come from, 1 to 4.
+        maps: Pictures of the way there, by name in order, such as `attention`, `heat-map` and
+            `CRF mask`: each [H, W] float32 in [0, 1].
+    """
+
+    instances: Instances
+    module: int
+    maps: dict[str, Tensor] = field(default_factory=dict)
