@@ -1,0 +1,253 @@
+"""Proposal calibration (Label-PEnet 3.2, fig. 2): proposals of a class -> a mask, a box, a weight.
+
+Frames: `image` and every box are in the original image's pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelpenet.config import BoxRule, CalibrationConfig, Combine, CrfConfig
+from labelpenet.ops import (
+    BilateralKernel,
+    GaussianKernel,
+    PositiveWeights,
+    accumulate_boxes,
+    dense_crf,
+    excitation_maps,
+    project_attention,
+    unary_from_probability,
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An object that a module believes in, before calibration.
+
+    Attributes:
+        label: Its class.
+        score: Its weight W, in [0, 1].
+        box: [4] its own box (the top proposal, or a regressed one).
+        members: Indices of the entries in its group: what it suppressed, and itself.
+        heat: Indices of the entries that make its object heat-map.
+    """
+
+    label: int
+    score: float
+    box: Tensor
+    members: Tensor
+    heat: Tensor
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What a head said of R proposals, as E entries: a proposal under a class.
+
+    Attributes:
+        boxes: [E, 4].
+        classes: [E] int64, c_i.
+        start: [E] probability of c_i, the start signal of Excitation BP.
+        heat: [E] >= 0, what each adds to its class's object heat-map.
+        rows: [E] int64, the entry's proposal: its row of the activations.
+        activations: The head's: [R, C, 7, 7], [R, D], [R, D].
+        weights: Of fc6, fc7 and the classifier, for Excitation BP.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    start: Tensor
+    heat: Tensor
+    rows: Tensor
+    activations: Sequence[Tensor]
+    weights: PositiveWeights
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """K calibrated objects and the pictures of the way there.
+
+    Attributes:
+        masks: [K, H, W] bool.
+        boxes: [K, 4].
+        attention: [K, H, W] instance attention maps, scaled to [0, 1].
+        heat_map: [K, H, W] object heat-maps, scaled to [0, 1].
+        confidence: [K, H, W] what the CRF saw.
+    """
+
+    masks: Tensor
+    boxes: Tensor
+    attention: Tensor
+    heat_map: Tensor
+    confidence: Tensor
+
+
+@torch.no_grad()
+def calibrate(
+    image: np.ndarray,
+    proposals: Proposals,
+    candidates: Sequence[Candidate],
+    config: CalibrationConfig,
+) -> Calibrated:
+    """Attention and heat-map of each candidate, combined, then dense CRF -> masks and boxes.
+
+    Only proposals that some group holds are propagated back: no other can change the result.
+
+    Args:
+        image: [H, W, 3] uint8.
+        proposals: What the head said.
+        candidates: K objects.
+        config: The rules.
+    """
+    size = (image.shape[0], image.shape[1])
+    attention = scale_to_one(_attention(proposals, candidates, size, config))
+    heat_map = scale_to_one(_heat_map(proposals, candidates, size, config))
+    confidence = scale_to_one(combine(attention, heat_map, config.combine)) ** config.gamma
+    masks = refine_masks(image, confidence, config.threshold, config.crf)
+    boxes = torch.stack([c.box for c in candidates]) if candidates else torch.zeros((0, 4))
+    if config.box is BoxRule.MASK:
+        boxes = tight_boxes(masks, boxes)
+    else:
+        boxes = best_boxes(confidence, proposals, candidates)
+    return Calibrated(masks, boxes, attention, heat_map, confidence)
+
+
+def _attention(
+    proposals: Proposals,
+    candidates: Sequence[Candidate],
+    size: tuple[int, int],
+    config: CalibrationConfig,
+) -> Tensor:
+    """Instance attention maps [K, H, W]: the groups' proposal maps, each laid into its box."""
+    members = [c.members for c in candidates]
+    if not members:
+        return torch.zeros((0, *size))
+    member = torch.cat(members)
+    owner = torch.repeat_interleave(
+        torch.arange(len(members), device=member.device),
+        torch.tensor([len(m) for m in members], device=member.device),
+    )
+    used, place = torch.unique(member, return_inverse=True)
+    maps = excitation_maps(
+        [a[proposals.rows[used]] for a in proposals.activations],
+        proposals.weights,
+        proposals.classes[used],
+        proposals.start[used],
+    )
+    boxes = proposals.boxes[member]
+    return project_attention(maps[place], boxes, owner, len(members), size, mode=config.projection)
+
+
+def _heat_map(
+    proposals: Proposals,
+    candidates: Sequence[Candidate],
+    size: tuple[int, int],
+    config: CalibrationConfig,
+) -> Tensor:
+    """Object heat-maps [K, H, W]: the scores of the class's proposals, summed over their boxes."""
+    if not candidates:
+        return torch.zeros((0, *size))
+    index = torch.cat([c.heat for c in candidates])
+    owner = torch.repeat_interleave(
+        torch.arange(len(candidates), device=index.device),
+        torch.tensor([len(c.heat) for c in candidates], device=index.device),
+    )
+    boxes = proposals.boxes[index]
+    area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
+    scores = proposals.heat[index] / area**config.heat_area_power
+    return accumulate_boxes(scores, boxes, owner, len(candidates), size)
+
+
+def combine(attention: Tensor, heat_map: Tensor, rule: Combine) -> Tensor:
+    """One confidence map [K, H, W] from two, both in [0, 1]."""
+    if rule is Combine.ATTENTION:
+        return attention
+    if rule is Combine.HEAT_MAP:
+        return heat_map
+    product = attention * heat_map
+    return product.sqrt() if rule is Combine.GEOMETRIC else product
+
+
+def scale_to_one(maps: Tensor) -> Tensor:
+    """Maps [K, H, W] >= 0, each divided by its largest value; an all-zero map stays."""
+    if len(maps) == 0:
+        return maps
+    top = maps.flatten(1).max(1).values[:, None, None]
+    return torch.where(top > 0, maps / top, torch.zeros_like(maps)).clamp(0, 1)
+
+
+def refine_masks(
+    image: np.ndarray, confidence: Tensor, threshold: float, config: CrfConfig
+) -> Tensor:
+    """Confidence maps [K, H, W] in [0, 1] -> masks [K, H, W] bool by a two-label dense CRF.
+
+    The probability of object is 0 at confidence 0, one half at `threshold` and 1 at confidence 1,
+    linear between, then drawn into [1 - config.confidence, config.confidence]. K maps share the
+    image's lattice. Where the CRF wipes an object out, the thresholded map stands in.
+    """
+    if len(confidence) == 0:
+        return torch.zeros(confidence.shape, dtype=torch.bool)
+    low = 0.5 * confidence / threshold
+    high = 0.5 + 0.5 * (confidence - threshold) / (1 - threshold)
+    probability = torch.where(confidence < threshold, low, high)
+    raw = confidence >= threshold
+    if config.iterations == 0:
+        return raw
+    probability = (probability * (2 * config.confidence - 1) + (1 - config.confidence)).float()
+    refined = dense_crf(
+        torch.from_numpy(np.ascontiguousarray(image)).to(confidence.device),
+        unary_from_probability(torch.stack((1 - probability, probability), 1)),
+        iterations=config.iterations,
+        gaussian=GaussianKernel(config.gaussian_sxy, config.gaussian_compat),
+        bilateral=BilateralKernel(
+            config.bilateral_sxy, config.bilateral_srgb, config.bilateral_compat
+        ),
+    )
+    masks = refined[:, 1] > refined[:, 0]
+    empty = ~masks.flatten(1).any(1)
+    masks[empty] = raw[empty]
+    return masks
+
+
+def tight_boxes(masks: Tensor, fallback: Tensor) -> Tensor:
+    """Boxes [K, 4] around the largest connected part of each mask; `fallback` for an empty one.
+
+    Speckles far from the object would blow the box up; they stay in the mask.
+    """
+    boxes = fallback.clone().float()
+    for k, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        if count > 1:
+            part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+            x, y, width, height = (int(v) for v in stats[part, :4])
+            boxes[k] = boxes.new_tensor((x, y, x + width, y + height))
+    return boxes
+
+
+def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Candidate]) -> Tensor:
+    """For each confidence map the box, among its group's, of the highest soft IoU with it."""
+    if not candidates:
+        return torch.zeros((0, 4))
+    boxes = []
+    for soft, candidate in zip(confidence, candidates, strict=True):
+        choice = proposals.boxes[candidate.heat]
+        boxes.append(choice[soft_iou(soft, choice).argmax()])
+    return torch.stack(boxes)
+
+
+def soft_iou(soft: Tensor, boxes: Tensor) -> Tensor:
+    """IoU [R] between a map [H, W] in [0, 1] and boxes [R, 4], each box a map of ones."""
+    height, width = soft.shape
+    table = torch.zeros((height + 1, width + 1), dtype=torch.float64, device=soft.device)
+    table[1:, 1:] = soft.double().cumsum(0).cumsum(1)
+    x1, y1, x2, y2 = boxes.round().long().unbind(1)
+    x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
+    y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
+    inside = table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]
+    area = ((x2 - x1) * (y2 - y1)).double()
+    return (inside / (area + table[-1, -1] - inside).clamp(min=1e-9)).float()

@@ -1,0 +1,388 @@
+"""Every setting of labelpenet, as frozen dataclasses read from TOML or YAML. A leaf module.
+
+Defaults are the paper's (VGG-16, Label-PEnet 4.2) where it names a value; `labelpenet/presets/`
+holds complete files for smaller machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_STRICT = ConfigDict(extra="forbid")
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ConfigError(ValueError):
+    """A settings file or an override that cannot be used; says which key and why."""
+
+
+class BackboneName(str, Enum):
+    """The backbones that labelpenet.models.backbones builds."""
+
+    VGG16 = "vgg16"
+    SQUEEZENET1_0 = "squeezenet1_0"
+    TINY = "tiny"
+
+
+class Optimizer(str, Enum):
+    """SGD with momentum (the paper's) or AdamW."""
+
+    SGD = "sgd"
+    ADAMW = "adamw"
+
+
+class Combine(str, Enum):
+    """How an attention map and a heat-map become one confidence map (both scaled to [0, 1])."""
+
+    GEOMETRIC = "geometric"
+    PRODUCT = "product"
+    ATTENTION = "attention"
+    HEAT_MAP = "heat_map"
+
+
+class GroupScore(str, Enum):
+    """What NMS ranks the proposals of a class by: x^c (the paper) or the combined x."""
+
+    CLASS = "class"
+    COMBINED = "combined"
+
+
+class BoxRule(str, Enum):
+    """An instance's box: the tight box of its mask, or the proposal that fits the map best."""
+
+    MASK = "mask"
+    PROPOSAL = "proposal"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """Backbone and heads.
+
+    Attributes:
+        backbone: Which trunk and stage 5.
+        weights: ImageNet weights (.pth or .safetensors, torchvision's key names); None starts from
+            random ones.
+        fc_width: Width of fc6 and fc7.
+        dropout: Drop probability after fc6 and fc7 in training.
+        rpn_channels: Width of the 3 x 3 convolution of the RPN.
+        mask_channels: Width of the ASPP branches and of the mask head.
+    """
+
+    backbone: BackboneName = BackboneName.VGG16
+    weights: Path | None = None
+    fc_width: Count = 4096
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    rpn_channels: Count = 512
+    mask_channels: Count = 256
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProposalConfig:
+    """Selective search, and how many of its boxes are used.
+
+    Attributes:
+        preset: `fast` or `quality`.
+        min_side: Smaller boxes are dropped, in pixels.
+        limit: At most this many boxes of an image, best ranked first.
+        train_limit: As many are drawn at random from those in a training step.
+    """
+
+    preset: typing.Literal["fast", "quality"] = "fast"
+    min_side: Count = 20
+    limit: Count = 1600
+    train_limit: Count = 1600
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CrfConfig:
+    """Dense CRF that turns a confidence map into a mask (Kraehenbuehl and Koltun, 2011).
+
+    Attributes:
+        iterations: Mean-field steps; 0 thresholds the map instead.
+        gaussian_sxy: Smoothness kernel's deviation, in pixels.
+        gaussian_compat: Its weight.
+        bilateral_sxy: Appearance kernel's deviation in space, in pixels.
+        bilateral_srgb: Its deviation in colour, in grey levels.
+        bilateral_compat: Its weight.
+        confidence: How far a map is trusted: its probabilities are drawn into
+            [1 - confidence, confidence].
+    """
+
+    iterations: Annotated[int, Field(ge=0)] = 10
+    gaussian_sxy: Positive = 3.0
+    gaussian_compat: NonNegative = 3.0
+    bilateral_sxy: Positive = 80.0
+    bilateral_srgb: Positive = 13.0
+    bilateral_compat: NonNegative = 10.0
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CalibrationConfig:
+    """Proposal calibration (Label-PEnet 3.2, fig. 2).
+
+    Attributes:
+        score: What ranks and groups the proposals.
+        nms_threshold: IoU above which the top proposal takes another into its group.
+        projection: How a 7 x 7 map is laid into its box.
+        combine: How attention and heat-map become one confidence map.
+        heat_area_power: A proposal adds score / area^power to the heat-map; 0 is the paper's sum,
+            0.5 keeps large boxes from flooding it.
+        gamma: The combined map is raised to this power before thresholding.
+        threshold: The map's value that counts as half object, half background.
+        box: Where an instance's box comes from.
+        crf: The dense CRF.
+    """
+
+    score: GroupScore = GroupScore.CLASS
+    nms_threshold: Fraction = 0.3
+    projection: typing.Literal["bilinear", "mass"] = "bilinear"
+    combine: Combine = Combine.GEOMETRIC
+    heat_area_power: NonNegative = 0.5
+    gamma: Positive = 1.0
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    box: BoxRule = BoxRule.MASK
+    crf: CrfConfig = CrfConfig()
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DetectionConfig:
+    """Faster R-CNN parts of modules 2 to 4 (Ren et al., 2015).
+
+    Attributes:
+        anchor_sizes: Square roots of the anchors' areas, in pixels.
+        anchor_ratios: Heights over widths.
+        rpn_batch: Anchors sampled per image for the RPN's losses.
+        rpn_positive_iou: At or above it an anchor is an object; the best anchor of each is one too.
+        rpn_negative_iou: Below it an anchor is background.
+        rpn_nms: IoU threshold among RPN boxes.
+        rpn_pre_nms: Boxes kept before that NMS, best objectness first.
+        train_boxes: RPN boxes handed to the ROI head in training.
+        test_boxes: And at inference.
+        roi_batch: ROIs sampled per image for the head's losses.
+        roi_positive: Share of objects among them.
+        roi_positive_iou: At or above it a ROI takes its target's class.
+        score_threshold: Detections below it are dropped.
+        nms_threshold: IoU threshold among detections of a class.
+        limit: At most this many detections of an image.
+        label_score: A module's detection becomes the next one's target at or above this score; the
+            best one of every tag always does.
+        mask_threshold: A mask probability that counts as half object, half background.
+    """
+
+    anchor_sizes: tuple[Positive, ...] = (64.0, 128.0, 256.0)
+    anchor_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    rpn_batch: Count = 256
+    rpn_positive_iou: Fraction = 0.7
+    rpn_negative_iou: Fraction = 0.3
+    rpn_nms: Fraction = 0.7
+    rpn_pre_nms: Count = 3000
+    train_boxes: Count = 2000
+    test_boxes: Count = 300
+    roi_batch: Count = 128
+    roi_positive: Fraction = 0.25
+    roi_positive_iou: Fraction = 0.5
+    score_threshold: Fraction = 0.05
+    nms_threshold: Fraction = 0.3
+    limit: Count = 20
+    label_score: Fraction = 0.5
+    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """Cascaded pre-training (Label-PEnet 3.3, 4.2).
+
+    Attributes:
+        steps: Optimiser steps of modules 1 to 4.
+        trunk_steps: Steps in which trunk and stage 5 first learn the tags by global average
+            pooling: for a backbone that has no ImageNet weights. 0 leaves the trunk as it is.
+        batch: Images per step.
+        scales: Lengths of the shorter side, one drawn per image.
+        longest: Cap on the longer side.
+        flip: Draw horizontal flips.
+        optimizer: SGD (paper) or AdamW.
+        rate: Learning rate of new layers.
+        fc_rate: Factor on it for fc6 and fc7.
+        stage5_rate: Factor on it for stage 5.
+        decay_at: Share of the steps after which the rate drops to a tenth.
+        warmup: Steps over which the rate rises from zero.
+        weight_decay: On weights, not on biases.
+        momentum: Of SGD.
+        clip: Largest gradient norm.
+        precision: `fp32`, or `bf16` for autocast in the heads.
+        instance_weights: Weigh each target's losses by its W (eq. 3, 4).
+    """
+
+    steps: tuple[Count, Count, Count, Count] = (50_000, 50_000, 50_000, 50_000)
+    trunk_steps: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 2
+    scales: tuple[Count, ...] = (480, 576, 688, 864, 1024)
+    longest: Count = 1200
+    flip: bool = True
+    optimizer: Optimizer = Optimizer.SGD
+    rate: Positive = 1e-3
+    fc_rate: Positive = 1.0
+    stage5_rate: Positive = 1.0
+    decay_at: Fraction = 0.8
+    warmup: Annotated[int, Field(ge=0)] = 200
+    weight_decay: NonNegative = 5e-4
+    momentum: Fraction = 0.9
+    clip: Positive = 10.0
+    precision: typing.Literal["fp32", "bf16"] = "fp32"
+    instance_weights: bool = True
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """All settings of one run.
+
+    Attributes:
+        seed: Every random choice follows from it.
+        test_shorter: Shorter side at inference; None keeps the image's own size.
+        test_longest: Cap on the longer side at inference.
+    """
+
+    model: ModelConfig = ModelConfig()
+    proposals: ProposalConfig = ProposalConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    detection: DetectionConfig = DetectionConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = 0
+    test_shorter: Count | None = None
+    test_longest: Count = 1200
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a settings file would hold them."""
+        plain: dict[str, Any] = TypeAdapter(Config).dump_python(self, mode="json")
+        return plain
+
+    def fingerprint(self) -> str:
+        """A short hash of every setting; results carry it."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def presets() -> list[str]:
+    """Names that load_config takes in place of a file."""
+    folder = resources.files("labelpenet") / "presets"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load_config(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a settings file and applies `section.key=value` overrides.
+
+    Args:
+        source: A .toml, .yaml or .yml file, or the name of a preset; None for the defaults.
+        overrides: Such as `train.rate=1e-4` or `train.steps=[10,10,10,10]` (values as in YAML).
+
+    Raises:
+        ConfigError: An unreadable file, an unknown key (the nearest one is named) or a bad value.
+
+    Example:
+        >>> load_config(None, ["calibration.nms_threshold=0.4"]).calibration.nms_threshold
+        0.4
+    """
+    values = {} if source is None else _read(source)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r}: expected section.key=value")
+        node: dict[str, Any] = values
+        *sections, last = key.strip().split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+        node[last] = _parse(text, override)
+    return config_from_dict(values, "defaults" if source is None else str(source))
+
+
+def config_from_dict(values: Mapping[str, Any], origin: str = "config") -> Config:
+    """Builds a Config from plain values; raises ConfigError naming `origin` and the key."""
+    _refuse_unknown(values, Config, origin, ())
+    try:
+        return TypeAdapter(Config).validate_python(dict(values))
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}"
+            for e in error.errors()
+        ]
+        raise ConfigError(f"{origin}: " + "; ".join(lines)) from None
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    try:
+        if str(source) in presets():
+            text = (resources.files("labelpenet") / "presets" / f"{source}.toml").read_text("utf-8")
+            values: Any = tomllib.loads(text)
+        elif path.suffix == ".toml":
+            values = tomllib.loads(path.read_text("utf-8"))
+        elif path.suffix in (".yaml", ".yml"):
+            values = yaml.safe_load(path.read_text("utf-8")) or {}
+        else:
+            raise ConfigError(
+                f"{source}: expected a .toml, .yaml or .yml file or a preset ({', '.join(presets())})"
+            )
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected sections of keys, got {type(values).__name__}")
+    return values
+
+
+def _parse(text: str, override: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"override {override!r}: cannot read the value") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _refuse_unknown(values: Any, cls: type, origin: str, where: tuple[str, ...]) -> None:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{origin}: {'.'.join(where)}: expected a section, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    for key, value in values.items():
+        name = ".".join((*where, str(key)))
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {'.'.join((*where, near[0]))}?" if near else ""
+            raise ConfigError(f"{origin}: unknown key {name}{hint}")
+        kind = known[key]
+        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias):
+            if dataclasses.is_dataclass(kind):
+                _refuse_unknown(value, kind, origin, (*where, str(key)))

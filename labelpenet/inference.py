@@ -1,0 +1,276 @@
+"""What each module of a cascade finds in one image: used to label, and to teach the next module."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelpenet.calibration import Calibrated, Candidate, Proposals, calibrate, refine_masks
+from labelpenet.config import Config, GroupScore
+from labelpenet.data.transforms import resize_image
+from labelpenet.models.cascade import Cascade
+from labelpenet.models.classification import (
+    HeadOutput,
+    combined_scores,
+    image_log_probabilities,
+)
+from labelpenet.models.detection import DetectionModule, Detections
+from labelpenet.models.segmentation import SegmentationModule
+from labelpenet.ops import PositiveWeights, box_iou, project_attention
+from labelpenet.types import Instances, Labelling
+
+# Masks of a detection's best members are summed; more of them change nothing but the time.
+_MASK_MEMBERS = 8
+
+
+def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
+    """bf16 in the matrix products where the settings ask for it."""
+    if config.train.precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+class Predictor:
+    """Runs the modules of one cascade on images.
+
+    Args:
+        cascade: Trained up to the modules that will be asked for; put into evaluation mode.
+    """
+
+    def __init__(self, cascade: Cascade) -> None:
+        self.cascade = cascade.eval()
+        self.config = cascade.config
+        self.device = next(cascade.parameters()).device
+        self._weights: dict[int, PositiveWeights] = {}
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: np.ndarray,
+        proposals: np.ndarray,
+        module: int,
+        tags: tuple[int, ...] | None = None,
+    ) -> Labelling:
+        """The objects that `module` (1 to 4) finds.
+
+        Args:
+            image: [H, W, 3] uint8.
+            proposals: [R, 4] boxes of selective search; read by module 1 alone.
+            module: Which module answers.
+            tags: The classes that are there; None where that is unknown.
+        """
+        self.cascade.module(module)  # refuses a number that is no module
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        shorter = self.config.test_shorter or min(tensor.shape[-2:])
+        tensor, scale = resize_image(tensor, shorter, self.config.test_longest)
+        tensor = tensor.to(self.device)
+        with autocast(self.config, self.device):
+            trunk = self.cascade.trunk(tensor)
+            if module == 1:
+                return self._classify(trunk, image, proposals, scale, tags)
+            size = (int(tensor.shape[-2]), int(tensor.shape[-1]))
+            if module == 2:
+                return self._detect(trunk, image, size, scale, tags)
+            return self._segment(trunk, image, size, scale, module, tags)
+
+    @torch.no_grad()
+    def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
+        """p^ [C] of eq. 1: how likely each class is in the image."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        shorter = self.config.test_shorter or min(tensor.shape[-2:])
+        tensor, scale = resize_image(tensor, shorter, self.config.test_longest)
+        with autocast(self.config, self.device):
+            output = self._classification_head(
+                self.cascade.trunk(tensor.to(self.device)), proposals, scale
+            )
+        return image_log_probabilities(output).exp()
+
+    def _classification_head(
+        self, trunk: Tensor, proposals: np.ndarray, scale: float
+    ) -> HeadOutput:
+        boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
+        output: HeadOutput = self.cascade.classification(trunk, boxes * scale)
+        return output
+
+    def _classify(
+        self,
+        trunk: Tensor,
+        image: np.ndarray,
+        proposals: np.ndarray,
+        scale: float,
+        tags: tuple[int, ...] | None,
+    ) -> Labelling:
+        size = (image.shape[0], image.shape[1])
+        if len(proposals) == 0:
+            return Labelling(Instances.empty(*size), 1)
+        output = self._classification_head(trunk, proposals, scale)
+        probability = image_log_probabilities(output).exp()
+        if tags is None:
+            found = probability >= self.config.detection.score_threshold
+            classes = found.nonzero().flatten().tolist()
+        else:
+            classes = list(tags)
+        if not classes:
+            return Labelling(Instances.empty(*size), 1)
+        head = self._classification_proposals(output, proposals, classes)
+        candidates = self._classification_candidates(output, head, classes)
+        result = calibrate(image, head, candidates, self.config.calibration)
+        scores = torch.tensor([c.score for c in candidates])
+        if tags is None:  # the tag itself is a guess then
+            scores = scores * probability[classes].cpu()
+        instances = Instances(result.boxes.cpu(), torch.tensor(classes), scores, result.masks.cpu())
+        order = scores.argsort(descending=True)
+        return Labelling(instances.select(order), 1, pictures(result))
+
+    def _classification_proposals(
+        self, output: HeadOutput, proposals: np.ndarray, classes: list[int]
+    ) -> Proposals:
+        """Each proposal under its most likely class, among those that the image has."""
+        softmax = torch.softmax(output.logits, 1)
+        chosen = torch.tensor(classes, device=self.device)
+        own = chosen[softmax[:, chosen].argmax(1)]
+        for label in classes:  # a class that is there has one proposal at least
+            if not bool((own == label).any()):
+                own[output.logits[:, label].argmax()] = label
+        rows = torch.arange(len(own), device=self.device)
+        module = self.cascade.classification
+        return Proposals(
+            boxes=torch.from_numpy(proposals[: len(own)]).to(self.device),
+            classes=own,
+            start=softmax[rows, own],
+            heat=combined_scores(output)[rows, own].clamp(min=0),
+            rows=rows,
+            activations=[a.float() for a in output.activations],
+            weights=self._positive(1, module.fc, module.fc8c),
+        )
+
+    def _classification_candidates(
+        self, output: HeadOutput, head: Proposals, classes: list[int]
+    ) -> list[Candidate]:
+        """One object per class: its top proposal, and what that suppresses."""
+        config = self.config.calibration
+        use_class = config.score is GroupScore.CLASS
+        ranking = output.logits if use_class else combined_scores(output)
+        candidates = []
+        for label in classes:
+            members = (head.classes == label).nonzero().flatten()
+            top = members[ranking[members, label].argmax()]
+            overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
+            group = members[(overlap > config.nms_threshold) | (members == top)]
+            score = float(head.start[top])
+            candidates.append(Candidate(label, score, head.boxes[top], group, members))
+        return candidates
+
+    def _detect(
+        self,
+        trunk: Tensor,
+        image: np.ndarray,
+        size: tuple[int, int],
+        scale: float,
+        tags: tuple[int, ...] | None,
+    ) -> Labelling:
+        module = self.cascade.detection
+        found = module.detect(module.stage5(trunk), size, tags)
+        head = Proposals(
+            boxes=(found.rois / scale)[found.entry_rois],
+            classes=found.entry_labels,
+            start=found.entry_scores,
+            heat=found.entry_scores,
+            rows=found.entry_rois,
+            activations=[a.float() for a in found.output.activations],
+            weights=self._positive(2, module.fc, module.fc8c),
+        )
+        boxes = found.boxes / scale
+        candidates = [
+            Candidate(int(label), float(score), box, members, members)
+            for label, score, box, members in zip(
+                found.labels, found.scores, boxes, found.members, strict=True
+            )
+        ]
+        result = calibrate(image, head, candidates, self.config.calibration)
+        instances = Instances(
+            boxes.cpu().float(), found.labels.cpu(), found.scores.cpu(), result.masks.cpu()
+        )
+        return Labelling(instances, 2, pictures(result))
+
+    def _segment(
+        self,
+        trunk: Tensor,
+        image: np.ndarray,
+        size: tuple[int, int],
+        scale: float,
+        number: int,
+        tags: tuple[int, ...] | None,
+    ) -> Labelling:
+        module = self.cascade.module(number)
+        assert isinstance(module, SegmentationModule)
+        part: DetectionModule = module.detection
+        found = part.detect(part.stage5(trunk), size, tags)
+        confidence = self._mask_confidence(module, trunk, found, image, scale)
+        masks = refine_masks(
+            image,
+            confidence,
+            self.config.detection.mask_threshold,
+            self.config.calibration.crf,
+        )
+        instances = Instances(
+            (found.boxes / scale).cpu().float(),
+            found.labels.cpu(),
+            found.scores.cpu(),
+            masks.cpu(),
+        )
+        maps = {}
+        if len(found.boxes):
+            maps["mask confidence"] = confidence.max(0).values.cpu()
+            maps["CRF mask"] = masks.any(0).float().cpu()
+        return Labelling(instances, number, maps)
+
+    def _mask_confidence(
+        self,
+        module: SegmentationModule,
+        trunk: Tensor,
+        found: Detections,
+        image: np.ndarray,
+        scale: float,
+    ) -> Tensor:
+        """[D, H, W] in [0, 1]: the score-weighted mean of the masks each detection suppressed."""
+        size = (image.shape[0], image.shape[1])
+        members = [m[:_MASK_MEMBERS] for m in found.members]
+        if not members:
+            return torch.zeros((0, *size), device=self.device)
+        entries = torch.cat(members)
+        owner = torch.repeat_interleave(
+            torch.arange(len(members), device=self.device),
+            torch.tensor([len(m) for m in members], device=self.device),
+        )
+        rois = found.rois[found.entry_rois[entries]]
+        logits = module.mask_logits(module.mask_features(trunk), rois, found.entry_labels[entries])
+        scores = found.entry_scores[entries]
+        total = torch.zeros(len(members), device=self.device).index_add(0, owner, scores)
+        weighted = torch.sigmoid(logits) * (scores / total[owner])[:, None, None]
+        return project_attention(
+            weighted.contiguous(), rois / scale, owner, len(members), size
+        ).clamp(0, 1)
+
+    def _positive(
+        self, number: int, fc: torch.nn.Module, classifier: torch.nn.Linear
+    ) -> PositiveWeights:
+        """W+ of a module's fc6, fc7 and classifier, made once."""
+        if number not in self._weights:
+            layers = (fc.fc6, fc.fc7, classifier)
+            self._weights[number] = PositiveWeights.of([x.weight.detach() for x in layers])
+        return self._weights[number]
+
+
+def pictures(result: Calibrated) -> dict[str, Tensor]:
+    """The maps of a calibration as one picture each: the largest value over the objects."""
+    if len(result.masks) == 0:
+        return {}
+    return {
+        "attention": result.attention.max(0).values.cpu(),
+        "heat-map": result.heat_map.max(0).values.cpu(),
+        "CRF mask": result.masks.any(0).float().cpu(),
+    }

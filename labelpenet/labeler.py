@@ -1,0 +1,90 @@
+"""A trained cascade as one callable: a photo and its tags in, instance masks out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from labelpenet.config import Config
+from labelpenet.data.proposals import ProposalStore
+from labelpenet.inference import Predictor
+from labelpenet.models.cascade import CheckpointError, load_checkpoint
+from labelpenet.ops import selective_search
+from labelpenet.types import Labelling
+
+
+def propose(image: np.ndarray, config: Config) -> np.ndarray:
+    """Selective search with the settings of a run: boxes [R, 4] float32, best ranked first."""
+    settings = config.proposals
+    boxes = selective_search(
+        torch.from_numpy(np.ascontiguousarray(image)),
+        preset=settings.preset,
+        min_side=settings.min_side,
+        seed=config.seed,
+    )
+    return boxes[: settings.limit].numpy()
+
+
+def proposal_settings(config: Config) -> dict[str, object]:
+    """What the boxes of a proposal store depend on."""
+    settings = config.proposals
+    return {
+        "preset": settings.preset,
+        "min_side": settings.min_side,
+        "limit": settings.limit,
+        "seed": config.seed,
+    }
+
+
+class Labeler:
+    """Labels images with one checkpoint.
+
+    Args:
+        checkpoint: Written by training.
+        module: Which module answers, 1 to 4; None is the last trained one.
+        use_tags: Whether an image's tags are taken as true: nothing else is found then. Without,
+            the network guesses them.
+        proposals: Stored proposals; an image that is not in it has its own computed.
+        trace: Also give module 1's attention and heat-map as pictures (a second pass).
+        device: Where the network runs.
+
+    Raises:
+        CheckpointError: The file cannot be used, or `module` is not trained in it.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        module: int | None = None,
+        use_tags: bool = True,
+        proposals: ProposalStore | None = None,
+        trace: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        cascade, trained = load_checkpoint(checkpoint)
+        if trained == 0 or (module is not None and not 1 <= module <= trained):
+            has = f"modules 1 to {trained}" if trained else "no trained module"
+            raise CheckpointError(f"{checkpoint}: has {has}, asked for module {module}")
+        self.module = trained if module is None else module
+        self.classes = cascade.classes
+        self.config = cascade.config
+        self.use_tags = use_tags
+        self.proposals = proposals
+        self.trace = trace
+        self.predictor = Predictor(cascade.to(device))
+
+    def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
+        """Labels one image [H, W, 3] uint8; `name` finds its stored proposals."""
+        known = tags if self.use_tags and tags else None
+        boxes = np.zeros((0, 4), np.float32)
+        if self.module == 1 or self.trace:
+            stored = self.proposals is not None and name in self.proposals
+            boxes = self.proposals[name] if stored else propose(image, self.config)  # type: ignore[index]
+        result = self.predictor(image, boxes, self.module, known)
+        if self.trace and self.module > 1:
+            first = self.predictor(image, boxes, 1, known)
+            return Labelling(result.instances, result.module, first.maps | result.maps)
+        return result

@@ -1,0 +1,137 @@
+"""The four modules on one trunk, and the checkpoints that hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labelpenet.config import Config, ConfigError, config_from_dict
+from labelpenet.data.transforms import normalize
+from labelpenet.models.backbones import build_backbone
+from labelpenet.models.classification import ClassificationModule
+from labelpenet.models.detection import DetectionModule
+from labelpenet.models.segmentation import SegmentationModule
+from labelpenet.models.weights import WeightsError, load_into
+
+_FORMAT = 1
+MODULES = ("classification", "detection", "refinement", "segmentation")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; says which file and why."""
+
+
+class Cascade(nn.Module):
+    """Trunk and modules 1 to 4.
+
+    Args:
+        config: All settings.
+        classes: Class names.
+    """
+
+    def __init__(self, config: Config, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        if not classes:
+            raise ValueError("classes: expected at least one class name, got none")
+        self.config = config
+        self.classes = classes
+        backbone = build_backbone(config.model)
+        self.backbone = backbone
+        count, model = len(classes), config.model
+
+        def fc(channels: int) -> Any:
+            return backbone.make_fc(channels, model.fc_width, model.dropout)
+
+        def detection(stage: nn.Module, on_pool4: bool) -> DetectionModule:
+            channels = backbone.pool4_channels if on_pool4 else backbone.stage5_channels
+            grid = backbone.pool4_grid if on_pool4 else backbone.grid
+            return DetectionModule(
+                stage, grid, channels, fc(channels), count, model.rpn_channels, config.detection
+            )
+
+        def segmentation() -> SegmentationModule:
+            return SegmentationModule(
+                detection(backbone.make_pool4(), on_pool4=True),
+                backbone.make_stage5(),
+                backbone.grid,
+                backbone.stage5_channels,
+                model.mask_channels,
+                count,
+            )
+
+        self.classification = ClassificationModule(
+            backbone.make_stage5(), backbone.grid, fc(backbone.stage5_channels), count
+        )
+        self.detection = detection(backbone.make_stage5(), on_pool4=False)
+        self.refinement = segmentation()
+        self.segmentation = segmentation()
+        backbone.forget_weights()
+
+    def trunk(self, image: Tensor) -> Tensor:
+        """Trunk features [1, C, h, w] of an image [3, H, W] (uint8, or float in [0, 1])."""
+        x = normalize(image)[None]
+        smallest = self.backbone.smallest
+        bottom = max(smallest - x.shape[-2], 0)
+        right = max(smallest - x.shape[-1], 0)
+        if bottom or right:
+            x = nn.functional.pad(x, (0, right, 0, bottom))
+        features: Tensor = self.backbone.trunk(x)
+        return features
+
+    def module(self, number: int) -> nn.Module:
+        """Module 1 to 4."""
+        if number not in (1, 2, 3, 4):
+            raise ValueError(f"module: expected 1, 2, 3 or 4, got {number}")
+        module: nn.Module = getattr(self, MODULES[number - 1])
+        return module
+
+
+def save_checkpoint(path: Path, cascade: Cascade, trained: int) -> None:
+    """Writes a checkpoint whole or not at all (temporary name, then rename)."""
+    content = {
+        "format": _FORMAT,
+        "config": cascade.config.to_dict(),
+        "classes": list(cascade.classes),
+        "trained": trained,
+        "state": cascade.state_dict(),
+    }
+    partial = path.with_name(path.name + ".partial")
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{path}: cannot write the checkpoint: {error}") from error
+
+
+def load_checkpoint(path: Path) -> tuple[Cascade, int]:
+    """Reads a checkpoint; nothing in it is executed.
+
+    Returns:
+        The cascade in evaluation mode, and how many of its modules are trained (0 to 4).
+
+    Raises:
+        CheckpointError: Missing, truncated, of another format, or with keys that do not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and I/O errors of many types: all mean the same here
+        raise CheckpointError(f"{path}: truncated or not a checkpoint: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: expected a labelpenet checkpoint of format {_FORMAT}")
+    try:
+        values = dict(content["config"])
+        # The checkpoint holds every weight itself; the file it once started from may be gone.
+        values["model"] = values["model"] | {"weights": None}
+        cascade = Cascade(config_from_dict(values, str(path)), tuple(content["classes"]))
+        load_into(cascade, content["state"], str(path))
+        trained = int(content["trained"])
+    except (KeyError, TypeError, ConfigError, WeightsError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return cascade.eval(), trained

@@ -1,0 +1,180 @@
+"""Module 2, and the detection part of modules 3 and 4 (Label-PEnet eq. 3, 4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labelpenet.config import DetectionConfig
+from labelpenet.models.backbones import FcHead, Grid
+from labelpenet.models.boxes import ROI_STD, clip, decode, draw, encode, match
+from labelpenet.models.classification import HeadOutput, pool
+from labelpenet.models.rpn import Rpn
+from labelpenet.ops import nms_groups
+
+
+class Targets(NamedTuple):
+    """What one image's detection losses are computed against, in the resized image's frame."""
+
+    boxes: Tensor  # [T, 4]
+    labels: Tensor  # [T] int64
+    weights: Tensor  # [T] W
+    masks: Tensor | None = None  # [T, H, W] bool
+
+
+class Samples(NamedTuple):
+    """ROIs drawn for the head's losses, objects first."""
+
+    boxes: Tensor  # [S, 4]
+    labels: Tensor  # [S] int64, classes = background
+    weights: Tensor  # [S]
+    matched: Tensor  # [P] int64, the targets of the first P ROIs
+
+
+class Detections(NamedTuple):
+    """One image's detections, best first, and what each one suppressed.
+
+    An entry is a ROI under a class that it scored well for.
+    """
+
+    boxes: Tensor  # [D, 4], clipped to the image
+    labels: Tensor  # [D]
+    scores: Tensor  # [D]
+    members: list[Tensor]  # D index tensors of entries, best first, the detection's own included
+    entry_rois: Tensor  # [E] int64, rows of `rois`
+    entry_labels: Tensor  # [E]
+    entry_scores: Tensor  # [E]
+    rois: Tensor  # [R, 4]
+    output: HeadOutput  # of the R ROIs
+
+
+class DetectionModule(nn.Module):
+    """Faster R-CNN on features that it makes itself from the trunk's.
+
+    Box offsets do not depend on the class: with pseudo labels of few objects, one regressor
+    shared by all classes has enough examples.
+
+    Args:
+        stage: Trunk features -> this module's features.
+        grid: Their frame.
+        channels: Of them.
+        fc: fc6 and fc7.
+        classes: Number of classes C, without background.
+        rpn_channels: Width of the RPN.
+        config: Sampling, NMS, thresholds.
+    """
+
+    def __init__(
+        self,
+        stage: nn.Module,
+        grid: Grid,
+        channels: int,
+        fc: FcHead,
+        classes: int,
+        rpn_channels: int,
+        config: DetectionConfig,
+    ) -> None:
+        super().__init__()
+        self.stage5 = stage
+        self.grid = grid
+        self.fc = fc
+        self.classes = classes
+        self.config = config
+        self.rpn = Rpn(channels, grid, rpn_channels, config)
+        width = fc.fc7.out_features
+        self.fc8c = nn.Linear(width, classes + 1)
+        self.fc8b = nn.Linear(width, 4)
+        nn.init.normal_(self.fc8c.weight, std=0.01)
+        nn.init.normal_(self.fc8b.weight, std=0.001)
+        nn.init.zeros_(self.fc8c.bias)
+        nn.init.zeros_(self.fc8b.bias)
+
+    def head(self, features: Tensor, boxes: Tensor) -> HeadOutput:
+        """This module's features [1, C, h, w] and ROIs [R, 4] -> predictions."""
+        pooled = pool(features, boxes, self.grid, 7)
+        hidden, last = self.fc(pooled)
+        return HeadOutput((pooled, hidden, last), self.fc8c(last).float(), self.fc8b(last).float())
+
+    def loss(
+        self, trunk: Tensor, targets: Targets, size: tuple[int, int], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Losses of RPN and head on one image (eq. 3, 4)."""
+        return self.loss_and_samples(trunk, targets, size, generator)[0]
+
+    def loss_and_samples(
+        self, trunk: Tensor, targets: Targets, size: tuple[int, int], generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Samples]:
+        """As loss, with the ROIs that were drawn: a mask part trains on the same ones."""
+        features = self.stage5(trunk)
+        proposed = self.rpn(features)
+        losses = self.rpn.loss(proposed, targets.boxes, targets.weights, size, generator)
+        rois = self.rpn.propose(proposed, size, self.config.train_boxes)
+        samples = self.sample(rois, targets, generator)
+        output = self.head(features, samples.boxes)
+        count = max(len(samples.labels), 1)
+        classes = F.cross_entropy(output.logits, samples.labels, reduction="none")
+        positives = len(samples.matched)
+        goal = encode(samples.boxes[:positives], targets.boxes[samples.matched], ROI_STD)
+        boxes = F.smooth_l1_loss(output.second[:positives], goal, reduction="none").sum(1)
+        losses["roi_class"] = (classes * samples.weights).sum() / count
+        losses["roi_box"] = (boxes * samples.weights[:positives]).sum() / count
+        return losses, samples
+
+    def sample(self, rois: Tensor, targets: Targets, generator: torch.Generator) -> Samples:
+        """Draws ROIs around the targets; each has the weight W of the target it is nearest to.
+
+        A background ROI that touches no target takes the mean W of the image: it is as sure as
+        the image's labels are.
+        """
+        config = self.config
+        rois = torch.cat((targets.boxes, rois))
+        overlap, index = match(rois, targets.boxes)
+        positive = overlap >= config.roi_positive_iou
+        chosen = draw(positive, round(config.roi_batch * config.roi_positive), generator)
+        background = draw(~positive, config.roi_batch - len(chosen), generator)
+        sampled = torch.cat((chosen, background))
+        matched = index[chosen]
+        labels = torch.full((len(sampled),), self.classes, device=rois.device)
+        labels[: len(chosen)] = targets.labels[matched]
+        weights = torch.ones(len(sampled), device=rois.device)
+        if len(targets.boxes):
+            near = targets.weights[index[sampled]]
+            weights = torch.where(overlap[sampled] > 0, near, targets.weights.mean())
+        return Samples(rois[sampled], labels, weights, matched)
+
+    @torch.no_grad()
+    def detect(
+        self, features: Tensor, size: tuple[int, int], tags: tuple[int, ...] | None = None
+    ) -> Detections:
+        """Detections on this module's features [1, C, h, w] of one image.
+
+        Args:
+            features: Of stage5.
+            size: (height, width) of the image.
+            tags: Only these classes may be found; None allows all. The best ROI of every tag is
+                kept even below the score threshold: the tag says that it is there.
+        """
+        config = self.config
+        rois = self.rpn.propose(self.rpn(features), size, config.test_boxes)
+        output = self.head(features, rois)
+        probability = torch.softmax(output.logits, 1)[:, : self.classes]
+        boxes = clip(decode(rois, output.second, ROI_STD), size)
+        allowed = torch.zeros(self.classes, dtype=torch.bool, device=rois.device)
+        allowed[list(range(self.classes) if tags is None else tags)] = True
+        candidate = (probability >= config.score_threshold) & allowed
+        if tags is not None and len(rois):
+            tagged = list(tags)
+            candidate[probability[:, tagged].argmax(0), tagged] = True
+        roi, label = candidate.nonzero(as_tuple=True)
+        scores = probability[roi, label]
+        keep, owner = nms_groups(boxes[roi], scores, label, config.nms_threshold)
+        keep = keep[: config.limit]
+        order = torch.argsort(scores, descending=True, stable=True)
+        members = [order[owner[order] == k] for k in keep.tolist()]
+        found = boxes[roi[keep]]
+        return Detections(
+            found, label[keep], scores[keep], members, roi, label, scores, rois, output
+        )

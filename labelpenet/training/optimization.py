@@ -1,0 +1,70 @@
+"""Optimiser, learning rate schedule and one step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from labelpenet.config import Optimizer, TrainConfig
+
+
+def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+    """Parameters by learning rate (stage 5, fc6 and fc7, the rest), biases without decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        parts = name.split(".")
+        factor = config.fc_rate if "fc" in parts else 1.0
+        if "stage5" in parts or "trunk" in parts:
+            factor = config.stage5_rate
+        decay = 0.0 if parameter.dim() == 1 else config.weight_decay
+        groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": config.rate * factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+
+
+class Stepper:
+    """Accumulates the gradients of a batch and steps, with warm-up, one drop and clipping.
+
+    Args:
+        module: What is trained.
+        config: Rates and schedule.
+        steps: Length of the schedule.
+    """
+
+    def __init__(self, module: nn.Module, config: TrainConfig, steps: int) -> None:
+        self.config = config
+        groups = parameter_groups(module, config)
+        self.parameters = [p for g in groups for p in _parameters(g)]
+        self.optimizer: torch.optim.Optimizer
+        if config.optimizer is Optimizer.SGD:
+            self.optimizer = torch.optim.SGD(groups, lr=config.rate, momentum=config.momentum)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=config.rate)
+        drop = max(round(steps * config.decay_at), 1)
+        warmup = min(config.warmup, max(steps // 10, 1))
+
+        def factor(step: int) -> float:
+            return min((step + 1) / (warmup + 1), 1.0) * (0.1 if step >= drop else 1.0)
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+
+    def step(self) -> float:
+        """Applies the gradients gathered so far; returns their norm before clipping."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
+        if norm == norm and norm != float("inf"):  # a NaN step would destroy the weights for good
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return norm
+
+
+def _parameters(group: dict[str, object]) -> Iterable[nn.Parameter]:
+    params = group["params"]
+    assert isinstance(params, list)
+    return params

@@ -1,0 +1,60 @@
+"""Training from files to checkpoint: what `labelpenet train` calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from labelpenet.config import Config
+from labelpenet.data import ProposalStore, check_for_training, compute_proposals, load_dataset
+from labelpenet.labeler import proposal_settings, propose
+from labelpenet.training.trainer import Trainer, TrainingError, refuse
+
+
+def train_cascade(
+    config: Config,
+    source: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    proposals: Path | None = None,
+    until: int = 4,
+    console: Console | None = None,
+) -> Path:
+    """Reads a dataset, computes its proposals where none are given, and trains.
+
+    Args:
+        config: All settings.
+        source: As load_dataset takes it.
+        out: The run's folder; proposals are kept in it.
+        split: Part of the dataset.
+        proposals: A proposal store; None computes one.
+        until: Last module to train.
+        console: Where progress goes; None is silent.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        TrainingError: Images that cannot be used, all listed.
+    """
+    dataset = load_dataset(source, split=split)
+    refuse(check_for_training(dataset))
+    out.mkdir(parents=True, exist_ok=True)
+    if proposals is None:
+        proposals = out / "proposals.parquet"
+        result = compute_proposals(
+            dataset,
+            proposals,
+            propose=lambda image: propose(image, config),
+            settings=proposal_settings(config),
+            progress=console is not None,
+        )
+        refuse([f"{e.image}: {e.reason}" for e in result.errors])
+    trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console)
+    trainer.run(until)
+    return trainer.checkpoint(trainer.trained)
+
+
+__all__ = ["TrainingError", "train_cascade"]

@@ -1,0 +1,106 @@
+"""What one module found, kept on disk as the next one's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pycocotools import mask as rle
+
+from labelpenet.types import Instances
+
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("boxes", pa.list_(pa.float32())),
+        ("labels", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),
+        ("masks", pa.list_(pa.binary())),
+    ]
+)
+
+
+class TargetsError(ValueError):
+    """A targets file that cannot be used."""
+
+
+class TargetStore:
+    """Instances by image name, with masks kept as run-lengths until they are asked for."""
+
+    def __init__(self, rows: dict[str, dict[str, object]]) -> None:
+        self._rows = rows
+
+    @staticmethod
+    def write(path: Path, items: Iterable[tuple[str, Instances, tuple[int, int]]]) -> int:
+        """Writes (name, instances with masks, (height, width)) and returns how many; whole or not.
+
+        Raises:
+            OSError: The folder cannot be written, or the disk is full.
+        """
+        partial = path.with_name(path.name + ".partial")
+        count = 0
+        try:
+            with pq.ParquetWriter(partial, _SCHEMA) as writer:
+                for name, instances, size in items:
+                    writer.write_table(pa.Table.from_pylist([_row(name, instances, size)], _SCHEMA))
+                    count += 1
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return count
+
+    @staticmethod
+    def open(path: Path) -> TargetStore:
+        """Reads what write() wrote.
+
+        Raises:
+            TargetsError: Missing or damaged.
+        """
+        try:
+            table = pq.read_table(path, schema=_SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            raise TargetsError(f"{path}: cannot be read as targets: {error}") from None
+        return TargetStore({row["name"]: row for row in table.to_pylist()})
+
+    def names(self) -> list[str]:
+        """Names of all images, in the order they were written."""
+        return list(self._rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> Instances:
+        row = self._rows[name]
+        height, width = row["height"], row["width"]
+        counts = row["masks"]
+        masks = np.zeros((len(counts), height, width), dtype=bool)  # type: ignore[arg-type, call-overload]
+        for i, count in enumerate(counts):  # type: ignore[arg-type, var-annotated]
+            masks[i] = rle.decode({"size": [height, width], "counts": count})
+        return Instances(
+            torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),
+            torch.tensor(row["labels"], dtype=torch.int64),
+            torch.tensor(row["scores"], dtype=torch.float32),
+            torch.from_numpy(masks),
+        )
+
+
+def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, object]:
+    if instances.masks is None:
+        raise ValueError(f"{name}: expected instances with masks")
+    masks = [rle.encode(np.asfortranarray(m)) for m in instances.masks.numpy().astype(np.uint8)]
+    return {
+        "name": name,
+        "height": size[0],
+        "width": size[1],
+        "boxes": instances.boxes.flatten().tolist(),
+        "labels": instances.labels.tolist(),
+        "scores": instances.scores.tolist(),
+        "masks": [m["counts"] for m in masks],
+    }
