@@ -1,0 +1,303 @@
+"""Computes the proposals of a dataset: resumes, survives bad images, never starts over."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from labelpenet.data.images import ImageError, load_image
+from labelpenet.data.proposals import (
+    ProposalError,
+    Proposals,
+    ProposalStore,
+    plain_settings,
+    write_proposals,
+)
+from labelpenet.types import Dataset, ImageRecord
+
+if sys.platform != "win32":  # where two runs on one store are then not noticed
+    import fcntl
+
+ROWS_PER_PART = 64  # images that a kill may lose, if they come faster than
+SECONDS_PER_PART = 20.0
+
+Propose = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageFailure:
+    """An image that gave no proposals.
+
+    Attributes:
+        name: As in ImageRecord.
+        path: The image file.
+        reason: What went wrong.
+    """
+
+    name: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ComputeResult:
+    """What a run of `compute_proposals` did.
+
+    Attributes:
+        path: The store.
+        computed: Images whose proposals were computed.
+        kept: Images of the dataset that the store had already.
+        errors: Images that failed; a later run tries them again.
+        errors_path: The same as JSON lines; a file that is there only if there are errors.
+    """
+
+    path: Path
+    computed: int
+    kept: int
+    errors: tuple[ImageFailure, ...]
+    errors_path: Path
+
+
+def compute_proposals(
+    dataset: Dataset,
+    path: str | os.PathLike[str],
+    *,
+    propose: Propose,
+    settings: Mapping[str, object],
+    workers: int = 0,
+    progress: bool = True,
+) -> ComputeResult:
+    """Computes the proposals of every image that a store does not have yet.
+
+    What is computed is kept in part files in `<path>.parts` at least every 64 images or 20 seconds,
+    whether the run ends well or not, and put into one file at the end. A run that was stopped is
+    resumed by the same call. An image that cannot be read, or that `propose` fails on, is recorded
+    in `errors.jsonl` beside the store and does not stop the others.
+
+    Args:
+        dataset: The images.
+        path: The store, a Parquet file. It may have other images already; they are kept.
+        propose: Turns an image ([H, W, 3] uint8 RGB) into boxes ([R, 4], pixels, 0-based, exclusive
+            x2 and y2). Called by `workers` threads at once.
+        settings: What the boxes depend on, as JSON values; those of the store must be equal.
+        workers: Threads that decode and propose; 0 does so in the calling one. They help where
+            `propose` releases the GIL, as the kernels do.
+        progress: Shows a progress bar on stderr.
+
+    Returns:
+        What was done. The store's content does not depend on `workers`.
+
+    Raises:
+        ProposalError: The store has other settings (which, is said), is damaged, or another run
+            is writing it.
+        ValueError: `propose` returned no [R, 4] boxes within the image, or `workers` is negative.
+        TypeError: `settings` are no JSON values.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> Image.new("RGB", (30, 20)).save(f"{folder.name}/a.png")
+        >>> data = Dataset((), (ImageRecord("a", Path(folder.name, "a.png")),))
+        >>> whole = lambda image: np.array([[0, 0, image.shape[1], image.shape[0]]])
+        >>> result = compute_proposals(
+        ...     data, f"{folder.name}/boxes.parquet", propose=whole, settings={}, progress=False)
+        >>> result.computed, ProposalStore.open(result.path)["a"].tolist()
+        (1, [[0.0, 0.0, 30.0, 20.0]])
+        >>> folder.cleanup()
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise ValueError(f"workers: expected a number of threads, at least 0, got {workers!r}")
+    path, settings = Path(path), plain_settings(settings)
+    parts = path.with_name(f"{path.name}.parts")
+    errors_path = path.parent / "errors.jsonl"
+    with _locked(parts):
+        done = {name for store in _stores(path, parts, settings) for name in store}
+        todo = [record for record in dataset.records if record.name not in done]
+        sink = _Sink(parts, errors_path, settings)
+        with closing(_outcomes(todo, propose, workers)) as outcomes, sink:
+            for outcome in _shown(outcomes, len(todo), progress):
+                sink.add(outcome)
+        _merge(path, parts, settings)
+    kept = len(dataset) - len(todo)
+    return ComputeResult(path, sink.computed, kept, tuple(sink.errors), errors_path)
+
+
+class _Sink:
+    """Writes outcomes to part files; on leaving, the last ones too, whatever the reason."""
+
+    def __init__(self, parts: Path, errors_path: Path, settings: Mapping[str, object]) -> None:
+        self.computed = 0
+        self.errors: list[ImageFailure] = []
+        self._parts = parts
+        self._errors_path = errors_path
+        self._settings = settings
+        self._pending: list[Proposals] = []
+        self._written = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._errors_path.unlink(missing_ok=True)
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+
+    def add(self, outcome: Proposals | ImageFailure) -> None:
+        if isinstance(outcome, ImageFailure):
+            self.errors.append(outcome)
+            with self._errors_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(vars(outcome), default=str) + "\n")
+            return
+        self._pending.append(outcome)
+        late = time.monotonic() - self._written > SECONDS_PER_PART
+        if late or len(self._pending) >= ROWS_PER_PART:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            number = 1 + max((int(part.stem) for part in _part_files(self._parts)), default=-1)
+            write_proposals(self._parts / f"{number:06d}.parquet", self._pending, self._settings)
+            self.computed += len(self._pending)
+            self._pending = []
+        self._written = time.monotonic()
+
+
+def _part_files(parts: Path) -> list[Path]:
+    return sorted(path for path in parts.glob("*.parquet") if path.stem.isdigit())
+
+
+def _stores(path: Path, parts: Path, settings: Mapping[str, object]) -> Iterator[ProposalStore]:
+    """What earlier runs left, after a look at their settings."""
+    for file in ([path] if path.exists() else []) + _part_files(parts):
+        store = ProposalStore.open(file)
+        if store.settings != settings:
+            raise ProposalError(
+                f"{file}: was computed with other settings: {_difference(store.settings, settings)}"
+                "; delete it, or choose another path"
+            )
+        yield store
+
+
+def _difference(there: Mapping[str, object], asked: Mapping[str, object]) -> str:
+    nothing = object()
+    words = []
+    for key in sorted(set(there) | set(asked)):
+        old, new = there.get(key, nothing), asked.get(key, nothing)
+        if old != new:
+            before = "absent" if old is nothing else repr(old)
+            words.append(f"{key} is {before}, asked for {'none' if new is nothing else repr(new)}")
+    return ", ".join(words)
+
+
+def _merge(path: Path, parts: Path, settings: Mapping[str, object]) -> None:
+    """Puts the parts into the store; what is there twice (after a crash in here) is taken once."""
+    files = _part_files(parts)
+
+    def rows() -> Iterator[Proposals]:
+        seen = set[str]()
+        for store in _stores(path, parts, settings):
+            yield from (row for row in store.rows() if row.name not in seen)
+            seen.update(store)
+
+    if files or not path.exists():
+        write_proposals(path, rows(), settings)
+    for file in parts.iterdir():  # leftovers of killed writes too
+        file.unlink()
+
+
+def _outcomes(
+    records: Sequence[ImageRecord], propose: Propose, workers: int
+) -> Generator[Proposals | ImageFailure, None, None]:
+    """The outcomes in the records' order, a few of them under way at a time."""
+    work = partial(_outcome, propose)
+    if workers == 0:
+        yield from map(work, records)
+        return
+    running: deque[Future[Proposals | ImageFailure]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for record in records:
+                running.append(pool.submit(work, record))
+                if len(running) > 2 * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _outcome(propose: Propose, record: ImageRecord) -> Proposals | ImageFailure:
+    try:
+        image = load_image(record.path)
+    except ImageError as error:
+        return ImageFailure(record.name, record.path, error.reason)
+    try:
+        returned = propose(image)
+    except Exception as error:  # one odd image must not stop a night's run
+        reason = f"propose failed: {type(error).__name__}: {error}"
+        return ImageFailure(record.name, record.path, reason)
+    height, width = image.shape[:2]
+    return Proposals(record.name, height, width, _checked(returned, record.name, height, width))
+
+
+def _checked(returned: object, name: str, height: int, width: int) -> np.ndarray:
+    boxes = np.asarray(returned)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
+        raise ValueError(f"propose: expected [R, 4] numbers, got {list(boxes.shape)} {boxes.dtype}")
+    x1, y1, x2, y2 = boxes.T
+    inside = (x1 >= 0) & (y1 >= 0) & (x1 < x2) & (y1 < y2) & (x2 <= width) & (y2 <= height)
+    if not inside.all():  # also where there is a NaN
+        bad = boxes[~inside][0].tolist()
+        raise ValueError(
+            f"propose: expected boxes within {width} x {height} for {name!r}, got {bad}"
+        )
+    return boxes.astype(np.float32)
+
+
+def _shown(
+    outcomes: Iterable[Proposals | ImageFailure], total: int, progress: bool
+) -> Iterator[Proposals | ImageFailure]:
+    columns = (
+        TextColumn("proposals"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        yield from bar.track(outcomes, total=total)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process; a crash lets go of it too.
+
+    It stays only if there are parts in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY) if sys.platform != "win32" else None
+    try:
+        if sys.platform != "win32" and handle is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    except BlockingIOError as error:
+        raise ProposalError(f"{folder}: another run is writing these proposals") from error
+    finally:
+        if handle is not None:
+            os.close(handle)

@@ -1,0 +1,110 @@
+"""One function that opens a dataset, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from labelpenet.data.coco import find_coco, read_coco
+from labelpenet.data.entries import DatasetError, checked_classes
+from labelpenet.data.folders import read_folder
+from labelpenet.data.images import ImageError, image_size
+from labelpenet.data.proposals import ProposalStore
+from labelpenet.data.tables import read_csv, read_parquet
+from labelpenet.data.voc import find_voc, read_voc
+from labelpenet.types import Dataset, ImageRecord
+
+
+def load_dataset(
+    source: Path, *, split: str | None = None, classes: Sequence[str] | None = None
+) -> Dataset:
+    """Reads the images of a dataset and their image-level labels, in the format that it has.
+
+    Recognised are, in this order: a `.csv` or `.parquet` list with the columns image and labels; a
+    COCO `.json`; a PASCAL VOC folder (VOCdevkit, or the folder of one year); a COCO folder
+    (annotations/instances_<split>.json); a folder per class; a folder of photos without labels.
+    Only the files' names are looked at: the images themselves are not opened.
+
+    Args:
+        source: The file or folder.
+        split: Which part of it, such as `train`; without it, all of it.
+        classes: The class names, in order. A CSV file or a folder must have no others; of a VOC or
+            COCO dataset they may also be a part. Without them, the names in the dataset: by id
+            for COCO, sorted otherwise.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DatasetError: Nothing of the above, or broken: the message names the file and the line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "dog").mkdir()
+        ...     _ = Path(folder, "dog", "rex.jpg").write_bytes(b"...")
+        ...     len(load_dataset(Path(folder)))
+        1
+    """
+    source = Path(source)
+    if classes is not None:
+        classes = checked_classes(classes)
+    if source.is_file():
+        suffix = source.suffix.lower()
+        if suffix == ".csv":
+            return read_csv(source, split=split, classes=classes)
+        if suffix == ".parquet":
+            return read_parquet(source, split=split, classes=classes)
+        if suffix == ".json":
+            if split is not None:
+                raise DatasetError(f"{source}: a COCO file has no splits, got {split!r}")
+            return read_coco(source, classes=classes)
+        raise DatasetError(f"{source}: expected a .csv, .parquet or .json file, or a folder")
+    if not source.is_dir():
+        raise DatasetError(f"{source}: no such file or folder")
+    if (voc := find_voc(source)) is not None:
+        return read_voc(voc, split=split, classes=classes)
+    if (coco := find_coco(source, split)) is not None:
+        return read_coco(coco, classes=classes)
+    return read_folder(source, split=split, classes=classes)
+
+
+def check_for_training(dataset: Dataset, proposals: ProposalStore | None = None) -> list[str]:
+    """Looks for what would stop or spoil a training: every image's header, labels and proposals.
+
+    Args:
+        dataset: The images.
+        proposals: Their boxes, where they are computed already.
+
+    Returns:
+        The problems, a sentence each, in the order of the images; empty if there are none.
+    """
+    problems = [] if len(dataset) else ["the dataset has no images"]
+    used = set[int]()
+    for record in dataset.records:
+        used.update(record.labels)
+        try:
+            size = image_size(record.path)
+        except ImageError as error:
+            problems.append(f"{record.name}: {error}")
+            continue
+        if not record.labels:
+            problems.append(f"{record.name}: has no labels")
+        if proposals is not None:
+            problems += _proposal_problems(record, size, proposals)
+    unused = [name for index, name in enumerate(dataset.classes) if index not in used]
+    return problems + [f"class {name!r}: no image has it" for name in unused]
+
+
+def _proposal_problems(
+    record: ImageRecord, size: tuple[int, int], proposals: ProposalStore
+) -> list[str]:
+    if record.name not in proposals:
+        return [f"{record.name}: has no proposals"]
+    if proposals.size(record.name) != size:
+        height, width = proposals.size(record.name)
+        return [
+            f"{record.name}: is {size[0]} x {size[1]} (height x width), "
+            f"its proposals are of an image of {height} x {width}"
+        ]
+    return [] if len(proposals[record.name]) else [f"{record.name}: has 0 proposals"]

@@ -1,0 +1,176 @@
+"""What every dataset reader shares: safe names, and one place that checks and builds a Dataset."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from labelpenet.data.images import IMAGE_SUFFIXES
+from labelpenet.types import Dataset, ImageRecord
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the latter: bytes that are no UTF-8
+_SHOWN = 3  # how many of many like problems an error message names
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be read; the message names the file and the place in it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image as a list names it, not yet checked against the disk and the classes.
+
+    Attributes:
+        name: As in ImageRecord.
+        path: The image file.
+        labels: Class names.
+        where: The file and line that name it, for messages.
+    """
+
+    name: str
+    path: Path
+    labels: tuple[str, ...]
+    where: str
+
+
+def safe_path(text: str, where: str) -> PurePosixPath:
+    r"""A path from a list that a stranger may have written: relative, and staying below its folder.
+
+    Links are followed: who can make them needs no list to reach a file.
+
+    Args:
+        text: The path; `\` separates like `/`, as lists written on Windows have it.
+        where: The file and line it stands in, for the message.
+
+    Raises:
+        DatasetError: The path is empty, absolute, climbs with `..`, or holds control characters.
+
+    Example:
+        >>> str(safe_path("photos/./cat.jpg", "list.csv:2"))
+        'photos/cat.jpg'
+        >>> safe_path("../secret.jpg", "list.csv:3")
+        Traceback (most recent call last):
+        labelpenet.data.entries.DatasetError: list.csv:3: '../secret.jpg' leaves its folder
+    """
+    path = PurePosixPath(text.replace("\\", "/"))
+    if not path.parts:
+        raise DatasetError(f"{where}: expected the path of an image, got {text!r}")
+    if path.is_absolute() or re.match(r"[A-Za-z]:", text):
+        raise DatasetError(
+            f"{where}: {text!r} is absolute, expected a path below the list's folder"
+        )
+    if ".." in path.parts:
+        raise DatasetError(f"{where}: {text!r} leaves its folder")
+    if _UNPRINTABLE.search(text):
+        raise DatasetError(f"{where}: {text!r} holds control characters or is not UTF-8")
+    return path
+
+
+def stem(path: PurePosixPath) -> str:
+    """The path without an image's extension, which is the name of an ImageRecord."""
+    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'dog'?)`, or what there is to choose from."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    return f" (known: {', '.join(known[:20])}{', …' if len(known) > 20 else ''})" if known else ""
+
+
+def read_text(path: Path) -> str:
+    """A small UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        DatasetError: It is missing or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Class names as a tuple.
+
+    Raises:
+        TypeError: A single string, or a name that is none.
+        ValueError: An empty or a repeated name.
+    """
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+        raise TypeError(f"classes: expected a sequence of names, got {classes!r}")
+    seen = set[str]()
+    for position, name in enumerate(classes):
+        if not name.strip():
+            raise ValueError(f"classes: expected names, got {name!r} at index {position}")
+        if name in seen:
+            raise ValueError(f"classes: {name!r} is there twice")
+        seen.add(name)
+    return tuple(classes)
+
+
+def chosen_classes(
+    source: Path, declared: Sequence[str], classes: Sequence[str] | None
+) -> Sequence[str]:
+    """The classes of a dataset that declares its own, when the caller may ask for others.
+
+    `classes` may be a part of `declared` (other labels are dropped) or a vocabulary that includes
+    all of it; anything else is probably a misspelling.
+
+    Raises:
+        DatasetError: `classes` has a name that is not declared, and lacks one that is.
+    """
+    if classes is None:
+        return declared
+    unknown = [name for name in classes if name not in declared]
+    if unknown and not set(declared) <= set(classes):
+        raise DatasetError(
+            f"{source}: has no class {unknown[0]!r}{suggestion(unknown[0], declared)}"
+        )
+    return classes
+
+
+def build(
+    source: Path, entries: Sequence[Entry], classes: Sequence[str], *, drop: Collection[str] = ()
+) -> Dataset:
+    """The Dataset of `entries`, after the checks that all formats share.
+
+    Args:
+        source: What was read, for messages.
+        entries: The images, in order.
+        classes: The class names.
+        drop: Labels to leave out silently.
+
+    Raises:
+        DatasetError: No images, a name that is there twice, missing files, or an unknown label.
+    """
+    if not entries:
+        raise DatasetError(f"{source}: names no images")
+    index = {name: number for number, name in enumerate(checked_classes(classes))}
+    seen: dict[str, str] = {}
+    for entry in entries:
+        if entry.name in seen:
+            first = seen[entry.name]
+            raise DatasetError(f"{entry.where}: {entry.name!r} is there already, in {first}")
+        seen[entry.name] = entry.where
+    missing = [f"{entry.where}: {entry.path}" for entry in entries if not entry.path.is_file()]
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise DatasetError(f"missing image files: {'; '.join(missing[:_SHOWN])}{more}")
+    records = []
+    for entry in entries:
+        for label in entry.labels:
+            if label not in index and label not in drop:
+                raise DatasetError(
+                    f"{entry.where}: unknown label {label!r}{suggestion(label, index)}"
+                )
+        labels = sorted({index[label] for label in entry.labels if label in index})
+        records.append(ImageRecord(entry.name, entry.path, tuple(labels)))
+    return Dataset(tuple(classes), tuple(records))
