@@ -1,0 +1,64 @@
+"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+class OutputError(OSError):
+    """A file or folder of the output could not be written; the message names it."""
+
+
+@contextmanager
+def writing(path: Path, hint: str = "") -> Iterator[None]:
+    """Turns an OSError of the block into an OutputError that names `path`.
+
+    Args:
+        path: What the block writes.
+        hint: What the user can do, appended to the message.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        message = f"cannot write {path}: {reason}" + (f"; {hint}" if hint else "")
+        raise OutputError(error.errno, message) from error
+
+
+@contextmanager
+def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    r"""Opens a temporary neighbour of `path` that takes its place when the block succeeds.
+
+    Text is UTF-8 with "\n" line ends. When the block raises, `path` stays as it was.
+
+    Raises:
+        OutputError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with atomic_write(path) as file:
+        ...     _ = file.write("done")
+        >>> path.read_text()
+        'done'
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        # newline="" writes "\n" as it is; one fixed name, so that a killed run leaves one stray
+        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
+        try:
+            with open(temporary, "wb" if binary else "w", **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise

@@ -1,0 +1,123 @@
+"""The images of a labelling job as COCO entries: made one at a time, written one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from labelpenet import __version__
+from labelpenet.labeling.rle import encode_masks
+from labelpenet.types import Instances
+
+# One image as the journal of a job keeps it: name, file_name, height, width, annotations.
+Entry = dict[str, Any]
+
+_IMAGE_KEYS = ("name", "file_name", "height", "width")
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Raises ValueError unless `classes` are distinct, non-empty names."""
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+        raise ValueError("classes: expected non-empty names")
+    if len(set(classes)) != len(classes):
+        twice = next(name for i, name in enumerate(classes) if name in classes[:i])
+        raise ValueError(f"classes: expected distinct names, got {twice!r} twice")
+
+
+def make_entry(
+    name: str,
+    file_name: str,
+    size: tuple[int, int],
+    instances: Instances,
+    class_count: int,
+    module: int,
+) -> Entry:
+    """Checks the instances of one image and turns them into COCO annotations without ids.
+
+    Args:
+        name: Of the image.
+        file_name: Of the image, with its extension.
+        size: (height, width) of the image.
+        instances: The objects; a mask decides the area where there is one, else the box.
+        class_count: Labels must be below it.
+        module: The module of the cascade that they come from.
+
+    Raises:
+        TypeError: Not Instances.
+        ValueError: Shapes that do not agree, or a number out of range.
+    """
+    height, width = size
+    if not isinstance(instances, Instances):
+        raise TypeError(f"instances: expected Instances, got {type(instances).__name__}")
+    boxes = instances.boxes.detach().cpu().numpy().astype(np.float64)
+    labels = instances.labels.cpu().numpy()
+    scores = instances.scores.detach().cpu().numpy()
+    count = len(boxes)
+    if boxes.shape != (count, 4) or labels.shape != (count,) or scores.shape != (count,):
+        shapes = f"{list(boxes.shape)}, {list(labels.shape)}, {list(scores.shape)}"
+        raise ValueError(f"instances: expected boxes [K, 4], labels [K], scores [K], got {shapes}")
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ValueError("boxes: expected finite (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("scores: expected numbers in [0, 1]")
+    if ((labels < 0) | (labels >= class_count)).any():
+        raise ValueError(f"labels: expected values in [0, {class_count})")
+    masks = instances.masks
+    if masks is not None and (masks.dtype != torch.bool or masks.shape != (count, height, width)):
+        wanted, came = f"[{count}, {height}, {width}] bool", f"{list(masks.shape)} {masks.dtype}"
+        raise ValueError(f"masks: expected {wanted}, got {came}")
+
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides.prod(axis=1) if masks is None else masks.sum(dim=(1, 2)).tolist()
+    rles = None if masks is None else encode_masks(masks)
+    annotations = []
+    for i in range(count):
+        annotation: dict[str, Any] = {
+            "category_id": int(labels[i]) + 1,
+            "bbox": [*boxes[i, :2].tolist(), *sides[i].tolist()],
+            "area": areas[i] if masks is not None else float(areas[i]),
+            "iscrowd": 0,
+            # the shortest decimal that is this float32 again
+            "score": float(str(np.float32(scores[i]))),
+            "module": module,
+        }
+        if rles is not None:
+            annotation["segmentation"] = rles[i]
+        annotations.append(annotation)
+    return {
+        "name": name,
+        "file_name": file_name,
+        "height": height,
+        "width": width,
+        "annotations": annotations,
+    }
+
+
+def write_entries(
+    file: IO[str], classes: Sequence[str], entries: Callable[[], Iterable[Entry]]
+) -> None:
+    """Writes the COCO JSON of `entries`, one at a time, so that memory stays bounded.
+
+    Args:
+        file: Open for text.
+        classes: Class names; category ids are 1-based indices into it.
+        entries: Called twice, for the images and for the annotations; the same order each time.
+    """
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
+    file.write(f'{{"info": {json.dumps({"description": f"labelpenet {__version__}"})},\n')
+    file.write(f'"categories": {json.dumps(categories)},\n"images": [')
+    for image_id, entry in enumerate(entries(), 1):
+        image = {"id": image_id, **{k: v for k, v in entry.items() if k in _IMAGE_KEYS}}
+        file.write(f"{',' if image_id > 1 else ''}\n{json.dumps(image)}")
+    file.write('\n],\n"annotations": [')
+    number = 0
+    for image_id, entry in enumerate(entries(), 1):
+        for annotation in entry["annotations"]:
+            number += 1
+            row = {"id": number, "image_id": image_id, **annotation}
+            file.write(f"{',' if number > 1 else ''}\n{json.dumps(row, allow_nan=False)}")
+    file.write("\n]}\n")

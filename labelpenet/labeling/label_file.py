@@ -1,0 +1,243 @@
+"""A label file, COCO JSON, read and checked without trust: it may come from anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from labelpenet.labeling.entries import check_classes
+from labelpenet.labeling.rle import decode_mask, runs_of
+from labelpenet.types import Instances
+
+MAX_PIXELS = 2**28
+"""The largest height * width of an image that a label file may name."""
+
+MAX_MASK_BYTES = 2**32
+"""The largest sum over the masks of one image of height * width."""
+
+_MAX_COORDINATE = 1e6
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image of a label file.
+
+    Attributes:
+        name: Unique in the file.
+        file_name: COCO's `file_name`.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        annotations: Checked COCO annotations, in the order of the file; `label` is the class index.
+    """
+
+    name: str
+    file_name: str
+    height: int
+    width: int
+    annotations: tuple[dict[str, Any], ...]
+
+    def instances(self) -> Instances:
+        """The objects with decoded masks; masks is None where the file has boxes alone."""
+        rows = self.annotations
+        if not rows:
+            return Instances.empty(self.height, self.width)
+        corners = np.array([row["bbox"] for row in rows], dtype=np.float64)
+        corners[:, 2:] += corners[:, :2]
+        masks = None
+        if "segmentation" in rows[0]:
+            masks = torch.zeros((len(rows), self.height, self.width), dtype=torch.bool)
+            for mask, row in zip(masks, rows, strict=True):
+                mask.copy_(torch.from_numpy(self._mask(row["segmentation"])))
+        return Instances(
+            torch.from_numpy(corners.astype(np.float32)),
+            torch.tensor([row["label"] for row in rows], dtype=torch.int64),
+            torch.tensor([row.get("score", 1.0) for row in rows], dtype=torch.float32),
+            masks,
+        )
+
+    def _mask(self, segmentation: dict[str, Any] | list[list[float]]) -> np.ndarray:
+        if isinstance(segmentation, dict):
+            counts = segmentation["counts"]
+        else:
+            parts = coco_mask.frPyObjects(segmentation, self.height, self.width)
+            counts = coco_mask.merge(parts)["counts"].decode("ascii")
+        return decode_mask(counts, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A checked label file.
+
+    Attributes:
+        classes: Class names in the order of their category ids.
+        images: In the order of the file.
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[LabelledImage, ...]
+
+
+def load_label_file(path: Path) -> LabelFile:
+    """Reads and checks COCO JSON without decoding a mask; raises as `read_labels`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected COCO JSON: {error}") from None
+    try:
+        return _parse(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _parse(data: object) -> LabelFile:
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}")
+    categories: dict[int, str] = {}
+    for where, row in _rows(data, "categories"):
+        categories[_new_id(where, row, categories)] = _string(where, row, "name")
+    classes = tuple(categories[key] for key in sorted(categories))
+    check_classes(classes)
+    label_of = {key: label for label, key in enumerate(sorted(categories))}
+
+    images: dict[int, LabelledImage] = {}
+    names: set[str] = set()
+    for where, row in _rows(data, "images"):
+        height, width = _integer(where, row, "height"), _integer(where, row, "width")
+        if height < 1 or width < 1 or height * width > MAX_PIXELS:
+            wanted = f"a size of 1 to {MAX_PIXELS} pixels"
+            raise ValueError(f"{where}: expected {wanted}, got height {height}, width {width}")
+        file_name = _string(where, row, "file_name")
+        name = _string(where, row, "name") if "name" in row else _name_of(file_name)
+        if name in names:
+            raise ValueError(f"{where}: expected distinct names, got {name!r} twice")
+        names.add(name)
+        images[_new_id(where, row, images)] = LabelledImage(name, file_name, height, width, ())
+
+    found: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
+    for where, row in _rows(data, "annotations"):
+        image_id, category_id = (_integer(where, row, k) for k in ("image_id", "category_id"))
+        if image_id not in images or category_id not in categories:
+            key, value = (
+                ("category_id", category_id) if image_id in images else ("image_id", image_id)
+            )
+            raise ValueError(f"{where}.{key}: expected an id of the file, got {value}")
+        _check_annotation(where, row, images[image_id])
+        found[image_id].append(row | {"label": label_of[category_id]})
+    return LabelFile(classes, tuple(_with(images[i], rows) for i, rows in found.items()))
+
+
+def _with(image: LabelledImage, rows: list[dict[str, Any]]) -> LabelledImage:
+    with_mask = sum("segmentation" in row for row in rows)
+    if with_mask not in (0, len(rows)):
+        raise ValueError(f"image {image.name!r}: expected a segmentation for all objects or none")
+    if with_mask * image.height * image.width > MAX_MASK_BYTES:
+        size = f"{with_mask} masks of {image.height} x {image.width}"
+        raise ValueError(
+            f"image {image.name!r}: expected at most {MAX_MASK_BYTES} mask pixels, got {size}"
+        )
+    return replace(image, annotations=tuple(rows))
+
+
+def _check_annotation(where: str, row: dict[str, Any], image: LabelledImage) -> None:
+    box = row.get("bbox")
+    if (
+        not _numbers(box)
+        or len(box) != 4
+        or min(box[2:]) < 0
+        or max(map(abs, box)) > _MAX_COORDINATE
+    ):
+        raise ValueError(
+            f"{where}.bbox: expected [x, y, width, height] in pixels, got {_shown(box)}"
+        )
+    score = row.get("score", 1.0)
+    if not _numbers([score]) or not 0 <= score <= 1:
+        raise ValueError(f"{where}.score: expected a number in [0, 1], got {_shown(score)}")
+    if row.get("iscrowd", 0) != 0:
+        raise ValueError(f"{where}.iscrowd: expected 0, got {_shown(row['iscrowd'])}")
+    if "segmentation" in row:
+        _check_segmentation(f"{where}.segmentation", row["segmentation"], image)
+
+
+def _check_segmentation(where: str, value: object, image: LabelledImage) -> None:
+    size = [image.height, image.width]
+    if isinstance(value, dict):
+        if value.get("size") != size:
+            raise ValueError(f"{where}.size: expected {size}, got {_shown(value.get('size'))}")
+        try:
+            runs_of(value.get("counts"), *size)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from None
+        return
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where}: expected an RLE object or polygons, got {_shown(value)}")
+    # pycocotools walks along every edge: far corners would make it allocate without bound
+    low, high = -1.0, float(max(size) + 1)
+    for polygon in value:
+        if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"{where}: expected polygons [x1, y1, x2, y2, x3, y3, ...]")
+        if min(polygon) < low or max(polygon) > high:
+            raise ValueError(f"{where}: expected polygons inside the {size[1]} x {size[0]} image")
+
+
+def _rows(data: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = data.get(key)
+    if not isinstance(rows, list):
+        raise ValueError(f"{key}: expected a list, got {_shown(rows)}")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{key}[{i}]: expected an object, got {_shown(row)}")
+        yield f"{key}[{i}]", row
+
+
+def _integer(where: str, row: dict[str, Any], key: str) -> int:
+    value = row.get(key)
+    if type(value) is not int:
+        raise ValueError(f"{where}.{key}: expected an integer, got {_shown(value)}")
+    return value
+
+
+def _string(where: str, row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{where}.{key}: expected a non-empty string, got {_shown(value)}")
+    return value
+
+
+def _new_id(where: str, row: dict[str, Any], taken: Container[int]) -> int:
+    value = _integer(where, row, "id")
+    if value in taken:
+        raise ValueError(f"{where}.id: expected distinct ids, got {value} twice")
+    return value
+
+
+def _numbers(value: object) -> TypeGuard[list[float]]:
+    """Whether `value` is a list of finite numbers."""
+    return isinstance(value, list) and all(
+        type(v) in (int, float) and abs(v) < math.inf for v in value
+    )
+
+
+def _name_of(file_name: str) -> str:
+    return (
+        str(PurePosixPath(file_name).with_suffix(""))
+        if PurePosixPath(file_name).name
+        else file_name
+    )
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, (str, int, float, list, bool)) else type(value).__name__
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,194 @@
+"""The labelling job: every image of a dataset through a labeler, into one COCO file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from labelpenet.files import atomic_write, writing
+from labelpenet.labeling.entries import Entry, check_classes, make_entry, write_entries
+from labelpenet.labeling.journal import Journal
+from labelpenet.labeling.summary import SCORE_BINS, LabelSummary
+from labelpenet.types import Dataset, ImageRecord, Labelling
+
+LABELS = "labels.json"
+ERRORS = "errors.jsonl"
+JOURNAL = "labels.part.jsonl"
+
+Labeler = Callable[[np.ndarray, tuple[int, ...], str], Labelling]
+"""Labels one image: (image [H, W, 3] uint8, its tags, its name) -> Labelling."""
+
+
+def label_images(
+    labeler: Labeler,
+    dataset: Dataset,
+    out: Path,
+    *,
+    load: Callable[[Path], np.ndarray],
+    progress: bool = True,
+    pictures: int = 60,
+    job: str = "",
+) -> LabelSummary:
+    """Labels every image of `dataset` and writes `labels.json` and `errors.jsonl` into `out`.
+
+    An image that cannot be read or labelled is skipped and listed in `errors.jsonl` with its
+    reason. That includes MemoryError: one picture that is far too large is the usual cause, and
+    the others still fit. What is finished is kept in `labels.part.jsonl` until the job ends:
+    after an interruption, a crash or a full disk the same call goes on from there (images that
+    failed are tried again), and the files come out as if nothing had happened.
+
+    Args:
+        labeler: Labels one image.
+        dataset: The images.
+        out: The folder to write; made where it is missing.
+        load: Reads an image file, [H, W, 3] uint8.
+        progress: Whether to show a progress bar on stderr.
+        pictures: How many images the report shows.
+        job: What else decides the result, such as the checkpoint and the settings. A journal
+            that another job left in `out` is refused.
+
+    Raises:
+        ValueError: Two images of one name, or a journal of another job.
+        OutputError: `out` cannot be written or the disk is full; the journal stays.
+        KeyboardInterrupt: With a message that tells how to go on; the journal stays.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from labelpenet.types import Instances
+        >>> def labeler(image, labels, name):
+        ...     mask = torch.from_numpy(image[:, :, 0] > 9)[None]
+        ...     box = torch.tensor([[0.0, 0.0, 2.0, 1.0]])
+        ...     found = Instances(box, torch.tensor(labels), torch.ones(1), mask)
+        ...     return Labelling(found, module=1)
+        >>> dataset = Dataset(("cat",), (ImageRecord("a", Path("a.jpg"), (0,)),))
+        >>> out = Path(tempfile.mkdtemp())
+        >>> load = lambda path: np.full((1, 2, 3), 255, np.uint8)
+        >>> summary = label_images(labeler, dataset, out, load=load, progress=False)
+        >>> summary.images, summary.instances, summary.errors
+        (1, 1, 0)
+    """
+    started = time.monotonic()
+    check_classes(dataset.classes)
+    twice = [name for name, n in Counter(r.name for r in dataset.records).items() if n > 1]
+    if twice:
+        raise ValueError(f"dataset: expected distinct image names, got {twice[0]!r} twice")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    journal = Journal(out / JOURNAL, {"version": 1, "classes": list(dataset.classes), "job": job})
+    try:
+        todo = [record for record in dataset.records if not _is_done(journal, record)]
+        resumed = len(dataset) - len(todo)
+        for record in _shown(todo, resumed, progress):
+            journal.append(record.name, _label_one(labeler, load, record, len(dataset.classes)))
+        summary = _finish(dataset, journal, out, resumed, started)
+        journal.remove()
+    except KeyboardInterrupt:
+        done = f"{len(journal)} of {len(dataset)} images are in {journal.path}"
+        raise KeyboardInterrupt(f"{done}; run the same command again to resume") from None
+    finally:
+        journal.close()
+    return summary
+
+
+def _label_one(
+    labeler: Labeler, load: Callable[[Path], np.ndarray], record: ImageRecord, class_count: int
+) -> dict[str, Any]:
+    """The journal's value for one image: its entry, or the error that it met."""
+    try:
+        image = load(record.path)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            came = f"{list(image.shape)} {image.dtype}"
+            raise ValueError(f"image: expected [H, W, 3] uint8, got {came}")
+        labelling: object = labeler(image, record.labels, record.name)
+        if not isinstance(labelling, Labelling):
+            raise TypeError(f"labeler: expected a Labelling, got {type(labelling).__name__}")
+        entry = make_entry(
+            record.name,
+            _file_name(record),
+            (int(image.shape[0]), int(image.shape[1])),
+            labelling.instances,
+            class_count,
+            labelling.module,
+        )
+    except Exception as error:  # a bad image must not stop the job
+        reason = str(error) or type(error).__name__
+        return {
+            "error": {"image": record.name, "reason": reason, "exception": type(error).__name__}
+        }
+    return {"tags": list(record.labels), "entry": entry}
+
+
+def _is_done(journal: Journal, record: ImageRecord) -> bool:
+    """Whether the journal has the labels of this very image: same file name, same tags."""
+    if record.name not in journal:
+        return False
+    value = journal.read(record.name)
+    return (
+        "entry" in value
+        and value["entry"]["file_name"] == _file_name(record)
+        and value["tags"] == list(record.labels)
+    )
+
+
+def _finish(
+    dataset: Dataset, journal: Journal, out: Path, resumed: int, started: float
+) -> LabelSummary:
+    """Writes the files from the journal, in the order of the dataset."""
+
+    def values() -> Iterator[dict[str, Any]]:
+        return (journal.read(record.name) for record in dataset.records)
+
+    def entries() -> Iterator[Entry]:
+        return (value["entry"] for value in values() if "entry" in value)
+
+    errors = images = 0
+    class_counts = [0] * len(dataset.classes)
+    score_counts = [0] * SCORE_BINS
+    with atomic_write(out / ERRORS) as file:
+        for value in values():
+            if "error" in value:
+                errors += 1
+                file.write(json.dumps(value["error"]) + "\n")
+                continue
+            images += 1
+            for annotation in value["entry"]["annotations"]:
+                class_counts[annotation["category_id"] - 1] += 1
+                score_counts[min(int(annotation["score"] * SCORE_BINS), SCORE_BINS - 1)] += 1
+    with atomic_write(out / LABELS) as file:
+        write_entries(file, dataset.classes, entries)
+    return LabelSummary(
+        images=images,
+        instances=sum(class_counts),
+        errors=errors,
+        seconds=time.monotonic() - started,
+        resumed=resumed,
+        class_counts=tuple(class_counts),
+        score_counts=tuple(score_counts),
+    )
+
+
+def _file_name(record: ImageRecord) -> str:
+    return record.name + record.path.suffix
+
+
+def _shown(todo: list[ImageRecord], resumed: int, progress: bool) -> Iterator[ImageRecord]:
+    """The images, with a progress bar on stderr while they are taken."""
+    if not progress:
+        yield from todo
+        return
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    name = TextColumn("{task.fields[name]}", markup=False)
+    with Progress(*columns, name, console=Console(stderr=True)) as bar:
+        task = bar.add_task("Labelling", total=len(todo) + resumed, completed=resumed, name="")
+        for record in todo:
+            bar.update(task, name=record.name)
+            yield record
+            bar.advance(task)

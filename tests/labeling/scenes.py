@@ -1,0 +1,81 @@
+"""Small labellings for the tests of the output side."""
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from labelpenet.types import Dataset, ImageRecord, Instances, Labelling
+
+
+def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
+    boxes = torch.zeros((len(masks), 4))
+    for box, mask in zip(boxes, masks, strict=True):
+        ys, xs = torch.nonzero(mask, as_tuple=True)
+        if len(ys):
+            corners = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+            box.copy_(torch.stack(corners).to(torch.float32))
+    return boxes
+
+
+def from_masks(masks, labels=None, scores=None) -> Instances:
+    masks = torch.as_tensor(np.asarray(masks), dtype=torch.bool)
+    count = len(masks)
+    labels = torch.zeros(count) if labels is None else torch.as_tensor(labels)
+    scores = torch.linspace(1, 0.1, count) if scores is None else torch.as_tensor(scores)
+    return Instances(tight_boxes(masks), labels.to(torch.int64), scores.to(torch.float32), masks)
+
+
+@st.composite
+def instances(draw, class_count=3, max_side=12, max_count=4):
+    """Any masks (empty and overlapping ones too), any scores, boxes that need not be tight."""
+    height, width = draw(st.integers(1, max_side)), draw(st.integers(1, max_side))
+    count = draw(st.integers(0, max_count))
+    masks = draw(hnp.arrays(bool, (count, height, width)))
+    unit = st.floats(0, 1, width=32)
+    scores = draw(hnp.arrays(np.float32, (count,), elements=unit))
+    labels = draw(hnp.arrays(np.int64, (count,), elements=st.integers(0, class_count - 1)))
+    sides = st.floats(0, 1000, width=32)
+    corners = np.sort(draw(hnp.arrays(np.float32, (count, 2, 2), elements=sides)), axis=1)
+    return Instances(
+        torch.from_numpy(corners.reshape(count, 4).copy()),
+        torch.from_numpy(labels),
+        torch.from_numpy(scores),
+        torch.from_numpy(masks),
+    )
+
+
+def dataset(count=5, classes=("cat", "<b>dog</b>")) -> Dataset:
+    """Images a/0, a/1, ... with every class as tags."""
+    from pathlib import Path
+
+    tags = tuple(range(len(classes)))
+    return Dataset(
+        classes, tuple(ImageRecord(f"a/{i}", Path(f"a/{i}.png"), tags) for i in range(count))
+    )
+
+
+def load(path) -> np.ndarray:
+    """An 8 x 10 picture that depends on the file name."""
+    rng = np.random.default_rng(int(path.stem))
+    return rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+
+
+def label(image, tags, name) -> Labelling:
+    """One object per tag: where the colour channel of its class is bright."""
+    masks = np.stack([image[:, :, tag] > 128 for tag in tags])
+    scores = [0.9 - 0.1 * tag for tag in tags]
+    heat = torch.from_numpy(image[:, :, 0] / np.float32(255))
+    return Labelling(from_masks(masks, list(tags), scores), 4, {"attention": heat})
+
+
+def same(a: Instances, b: Instances) -> bool:
+    masks = (a.masks is None) == (b.masks is None)
+    if masks and a.masks is not None:
+        masks = torch.equal(a.masks, b.masks)
+    return (
+        masks
+        and torch.equal(a.boxes, b.boxes)
+        and torch.equal(a.labels, b.labels)
+        and torch.equal(a.scores, b.scores)
+    )

@@ -1,0 +1,246 @@
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+from labeling.scenes import dataset, label, load, same
+
+from labelpenet.files import OutputError
+from labelpenet.labeling import journal as journal_module
+from labelpenet.labeling.coco import read_labels
+from labelpenet.labeling.runner import label_images
+from labelpenet.types import Labelling
+
+
+def run(out, labeler=label, data=None, **options):
+    options = {"load": load, "progress": False} | options
+    return label_images(labeler, dataset() if data is None else data, out, **options)
+
+
+def counting(stop_at=None, error=KeyboardInterrupt):
+    """A labeler that notes the names and raises when it meets `stop_at`."""
+    seen = []
+
+    def labeler(image, tags, name):
+        seen.append(name)
+        if name == stop_at:
+            raise error
+        return label(image, tags, name)
+
+    return labeler, seen
+
+
+def files(out):
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def test_labels(tmp_path):
+    summary = run(tmp_path / "deep" / "out")
+    assert (summary.images, summary.instances, summary.errors) == (5, 10, 0)
+    assert summary.class_counts == (5, 5)
+    assert [(i, n) for i, n in enumerate(summary.score_counts) if n] == [(16, 5), (18, 5)]
+    out = tmp_path / "deep" / "out"
+    assert sorted(p.name for p in out.iterdir() if p.is_file()) == ["errors.jsonl", "labels.json"]
+    classes, found, sizes = read_labels(out / "labels.json")
+    data = dataset()
+    assert classes == data.classes
+    assert list(sizes.items()) == [(f"a/{i}", (8, 10)) for i in range(5)]
+    for record in data.records:
+        labelling = label(load(record.path), record.labels, record.name)
+        assert same(found[record.name], labelling.instances)
+
+
+def test_bad_images_are_skipped_and_listed(tmp_path):
+    def labeler(image, tags, name):
+        if name == "a/1":
+            raise MemoryError
+        if name == "a/2":
+            return "nothing"
+        if name == "a/3":
+            return Labelling(label(load(dataset().records[0].path)[:4], tags, name).instances, 4)
+        return label(image, tags, name)
+
+    def broken(path):
+        if path.stem == "4":
+            raise ValueError("a/4.png: truncated")
+        return load(path)
+
+    summary = run(tmp_path, labeler, load=broken)
+    assert (summary.images, summary.errors) == (1, 4)
+    rows = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == ["a/1", "a/2", "a/3", "a/4"]
+    assert [row["exception"] for row in rows] == [
+        "MemoryError", "TypeError", "ValueError", "ValueError"
+    ]  # fmt: skip
+    assert rows[0]["reason"] == "MemoryError"
+    assert rows[1]["reason"] == "labeler: expected a Labelling, got str"
+    assert rows[2]["reason"].startswith("masks: expected [2, 8, 10] bool")
+    assert rows[3]["reason"] == "a/4.png: truncated"
+    assert list(read_labels(tmp_path / "labels.json")[1]) == ["a/0"]
+
+
+def test_grey_image_is_refused(tmp_path):
+    summary = run(tmp_path, load=lambda path: np.zeros((4, 4), np.uint8))
+    assert summary.errors == 5
+    assert "expected [H, W, 3] uint8, got [4, 4] uint8" in (tmp_path / "errors.jsonl").read_text()
+
+
+def test_interrupt_says_how_to_resume_and_resuming_gives_the_same_files(tmp_path):
+    run(tmp_path / "whole")
+    labeler, seen = counting("a/3")
+    with pytest.raises(KeyboardInterrupt, match=r"3 of 5 images .*same command again to resume"):
+        run(tmp_path / "parts", labeler)
+    assert not (tmp_path / "parts" / "labels.json").exists()
+    labeler, seen = counting()
+    summary = run(tmp_path / "parts", labeler)
+    assert seen == ["a/3", "a/4"]
+    assert (summary.images, summary.resumed) == (5, 3)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_crash_that_is_no_exception_of_an_image(tmp_path):
+    """Such as SystemExit: nothing is swallowed, nothing is lost."""
+    labeler, _ = counting("a/2", SystemExit)
+    with pytest.raises(SystemExit):
+        run(tmp_path, labeler)
+    assert run(tmp_path).resumed == 2
+
+
+def test_failed_images_are_tried_again(tmp_path):
+    def failing(image, tags, name):
+        if name == "a/0":
+            raise RuntimeError("for now")
+        if name == "a/1":
+            raise KeyboardInterrupt
+        return label(image, tags, name)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, failing)
+    summary = run(tmp_path)
+    assert (summary.images, summary.errors, summary.resumed) == (5, 0, 0)
+    assert (tmp_path / "errors.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("tail", [b'{"key": "a/2", "val', b"\x00\xff", b'{"key": 3}\n', b"[]\n"])
+def test_torn_journal(tmp_path, tail):
+    run(tmp_path / "whole")
+    out = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        run(out, counting("a/2")[0])
+    with open(out / "labels.part.jsonl", "ab") as file:
+        file.write(tail)
+    with pytest.raises(KeyboardInterrupt):
+        run(out, counting("a/3")[0])
+    assert run(out).resumed == 3
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_changed_tags_are_labelled_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, counting("a/3")[0])
+    import dataclasses
+
+    data = dataset()
+    first = dataclasses.replace(data.records[0], labels=(1,))
+    labeler, seen = counting()
+    run(tmp_path, labeler, dataclasses.replace(data, records=(first, *data.records[1:])))
+    assert seen == ["a/0", "a/3", "a/4"]
+    assert len(read_labels(tmp_path / "labels.json")[1]["a/0"]) == 1
+
+
+def test_journal_of_another_job(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, counting("a/3")[0])
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"labels.part.jsonl: expected the journal of this job"):
+        run(tmp_path, job="another checkpoint")
+    with pytest.raises(ValueError, match=r"labels.part.jsonl"):
+        run(tmp_path, data=dataset(classes=("cat", "cow")))
+    assert files(tmp_path) == before
+
+
+def test_two_jobs_in_one_folder(tmp_path):
+    def nested(image, tags, name):
+        with pytest.raises(OutputError, match="another job is writing into this folder"):
+            run(tmp_path)
+        return label(image, tags, name)
+
+    assert run(tmp_path, nested).images == 5
+
+
+def test_full_disk_keeps_the_journal(tmp_path, monkeypatch):
+    run(tmp_path / "whole")
+    out = tmp_path / "parts"
+    written = []
+
+    def full(fd, data):
+        if written and len(written) == 3:
+            written.append(os.fspath("torn"))
+            return real(fd, data[:5])
+        if len(written) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(real(fd, data))
+        return written[-1]
+
+    real = os.write
+    monkeypatch.setattr(journal_module.os, "write", full)
+    with pytest.raises(OutputError, match=r"parts/labels.part.jsonl: No space left") as error:
+        run(out)
+    assert error.value.errno == errno.ENOSPC
+    assert "run the same command again to resume" in str(error.value)
+    monkeypatch.undo()
+    assert (out / "labels.part.jsonl").read_bytes().endswith(b"\n")
+    assert run(out).resumed == 2
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_full_disk_at_the_end_keeps_old_labels_and_journal(tmp_path, monkeypatch):
+    out = tmp_path
+    (out / "labels.json").write_text("old")
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("labelpenet.files.os.fsync", full)
+    with pytest.raises(OutputError, match=r"errors.jsonl: No space left on device"):
+        run(out)
+    monkeypatch.undo()
+    assert (out / "labels.json").read_text() == "old"
+    assert not list(out.glob(".*.tmp"))
+    labeler, seen = counting()
+    assert run(out, labeler).resumed == 5
+    assert seen == []
+
+
+def test_out_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: File exists"):
+        run(tmp_path / "file")
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file/out: Not a directory"):
+        run(tmp_path / "file" / "out")
+
+
+def test_no_images_and_no_instances(tmp_path):
+    assert run(tmp_path / "a", data=dataset(0)).images == 0
+    assert read_labels(tmp_path / "a" / "labels.json")[0] == dataset().classes
+    from labelpenet.types import Instances
+
+    summary = run(tmp_path / "b", lambda image, tags, name: Labelling(Instances.empty(8, 10), 2))
+    assert (summary.images, summary.instances) == (5, 0)
+
+
+def test_names_twice(tmp_path):
+    import dataclasses
+
+    data = dataset()
+    data = dataclasses.replace(data, records=data.records * 2)
+    with pytest.raises(ValueError, match="distinct image names, got 'a/0' twice"):
+        run(tmp_path, data=data)
+
+
+def test_progress_goes_to_stderr(tmp_path, capsys):
+    run(tmp_path, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Labelling" in captured.err
