@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import json
 import sys
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -346,9 +345,8 @@ def _read(source: str | Path) -> dict[str, Any]:
         elif path.suffix in (".yaml", ".yml"):
             values = yaml.safe_load(path.read_text("utf-8")) or {}
         else:
-            raise ConfigError(
-                f"{source}: expected a .toml, .yaml or .yml file or a preset ({', '.join(presets())})"
-            )
+            names = ", ".join(presets())
+            raise ConfigError(f"{source}: expected a .toml, .yaml or .yml file or a preset ({names})")
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -383,6 +381,5 @@ def _refuse_unknown(values: Any, cls: type, origin: str, where: tuple[str, ...])
             hint = f"; did you mean {'.'.join((*where, near[0]))}?" if near else ""
             raise ConfigError(f"{origin}: unknown key {name}{hint}")
         kind = known[key]
-        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias):
-            if dataclasses.is_dataclass(kind):
-                _refuse_unknown(value, kind, origin, (*where, str(key)))
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            _refuse_unknown(value, kind, origin, (*where, str(key)))

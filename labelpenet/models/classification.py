@@ -54,12 +54,12 @@ def pool(features: Tensor, boxes: Tensor, grid: Grid, size: int) -> Tensor:
 
 
 def combined_scores(output: HeadOutput) -> Tensor:
-    """x = x^c * softmax over proposals of the weights [R, C] (eq. 1)."""
+    """X = x^c * softmax over proposals of the weights [R, C] (eq. 1)."""
     return output.logits * torch.softmax(output.second, 0)
 
 
 def image_log_probabilities(output: HeadOutput) -> Tensor:
-    """log p^ [C]: softmax over classes of s_c = sum over proposals of x (eq. 1)."""
+    """The logarithm of p^ [C]: softmax over classes of s_c = sum over proposals of x (eq. 1)."""
     return torch.log_softmax(combined_scores(output).sum(0), 0)
 
 

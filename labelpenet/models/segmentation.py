@@ -29,6 +29,7 @@ class Aspp(nn.Module):
             nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, h, w] -> [N, width, h, w], >= 0."""
         x = torch.cat([torch.relu(branch(x)) for branch in self.branches], 1)
         return torch.relu(self.project(x))
 

@@ -1,0 +1,81 @@
+"""Settings: what is read, what is refused, and how it is said."""
+
+import dataclasses
+
+import pytest
+from labelpenet.config import Config, ConfigError, config_from_dict, load_config, presets
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_load(name):
+    config = load_config(name)
+    assert config != Config() or name == "voc-vgg16"
+
+
+def test_defaults_are_the_papers():
+    train = Config().train
+    assert train.scales == (480, 576, 688, 864, 1024)
+    assert (train.longest, train.batch, train.rate, train.momentum) == (1200, 2, 1e-3, 0.9)
+    assert sum(train.steps) == 4 * 50_000
+    assert Config().proposals.limit == 1600
+
+
+def test_files_and_overrides(tmp_path):
+    toml = tmp_path / "a.toml"
+    toml.write_text('seed = 3\n[model]\nbackbone = "tiny"\n[train]\nrate = 0.01\n')
+    yaml = tmp_path / "a.yaml"
+    yaml.write_text("seed: 3\nmodel: {backbone: tiny}\ntrain: {rate: 0.01}\n")
+    assert load_config(toml) == load_config(yaml)
+    config = load_config(toml, ["train.rate=1e-4", "train.steps=[1,2,3,4]", "model.weights=null"])
+    assert (config.train.rate, config.train.steps) == (1e-4, (1, 2, 3, 4))
+
+
+def test_round_trip_and_fingerprint():
+    config = load_config("demo")
+    assert config_from_dict(config.to_dict()) == config
+    assert dataclasses.replace(config, seed=1).fingerprint() != config.fingerprint()
+    assert load_config("demo").fingerprint() == config.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.rte=1", "unknown key train.rte; did you mean train.rate"),
+        ("trian.rate=1", "unknown key trian; did you mean train"),
+        ("train.rate=-1", "train.rate: Input should be greater than 0, got -1"),
+        ("train.rate=.nan", "train.rate"),
+        ("model.backbone=vgg", "'vgg16', 'squeezenet1_0' or 'tiny', got 'vgg'"),
+        ("calibration.crf=3", "calibration.crf: expected a section, got 3"),
+        ("train.steps=[1,2]", "train.steps"),
+        ("seed=many", "seed"),
+        ("seed", "expected section.key=value"),
+        ("seed.x.y=3", "seed: Input should be a valid integer"),
+        ("train.rate=[", "cannot read the value"),
+    ],
+)
+def test_refused(override, message):
+    with pytest.raises(ConfigError) as error:
+        load_config(None, [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "seed = ", "a.toml"),
+        ("a.yaml", "- 1\n- 2\n", "expected sections of keys, got list"),
+        ("a.ini", "", "expected a .toml, .yaml or .yml file or a preset (demo"),
+        ("a.toml", b"\xff\xfe", "a.toml"),
+    ],
+)
+def test_broken_files(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert message in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.toml")

@@ -1,0 +1,21 @@
+"""Runs the examples in the docstrings of the installed package."""
+
+import doctest
+import importlib
+import pkgutil
+
+import labelpenet
+import pytest
+
+MODULES = sorted(
+    m.name
+    for m in pkgutil.walk_packages(labelpenet.__path__, "labelpenet.")
+    if not m.name.rpartition(".")[2].startswith("_C")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
