@@ -19,7 +19,7 @@ from labelpenet.models.classification import (
 )
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.ops import PositiveWeights, box_iou, project_attention
+from labelpenet.ops import PositiveWeights, box_iou, positive_weights, project_attention
 from labelpenet.types import Instances, Labelling
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
@@ -261,7 +261,7 @@ class Predictor:
         """W+ of a module's fc6, fc7 and classifier, made once."""
         if number not in self._weights:
             layers = (fc.fc6, fc.fc7, classifier)
-            self._weights[number] = PositiveWeights.of([x.weight.detach() for x in layers])
+            self._weights[number] = positive_weights([x.weight.detach() for x in layers])
         return self._weights[number]
 
 

@@ -156,6 +156,10 @@ class _Fire(nn.Module):
         return torch.relu(torch.cat((self.expand1x1(x), self.expand3x3(x)), 1))
 
 
+# conv10's logits are in the tens; a tenth of them lets fresh classifiers start near zero.
+_CONV10_SCALE = 0.1
+
+
 class SqueezeNet(Backbone):
     """SqueezeNet v1.0 (Iandola et al., 2016) cut after fire8.
 
@@ -224,8 +228,8 @@ class SqueezeNet(Backbone):
             count = min(width, 1000)
             with torch.no_grad():
                 tiled = rows.weight[:count].reshape(count, 512, 1).expand(-1, -1, 49) / 49
-                head.fc6.weight[:count] = tiled.reshape(count, -1)
-                head.fc6.bias[:count] = rows.bias[:count]  # type: ignore[index]
+                head.fc6.weight[:count] = tiled.reshape(count, -1) * _CONV10_SCALE
+                head.fc6.bias[:count] = rows.bias[:count] * _CONV10_SCALE  # type: ignore[index]
                 head.fc7.weight += torch.eye(width)
         return head
 

@@ -73,6 +73,7 @@ class SegmentationModule(nn.Module):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.mask_head[-1].weight, std=0.001)  # type: ignore[arg-type]
 
     def mask_features(self, trunk: Tensor) -> Tensor:
         """Trunk features -> the mask part's [1, width, h, w]."""
