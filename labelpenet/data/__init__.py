@@ -5,9 +5,26 @@ from labelpenet.data.datasets import check_for_training, load_dataset
 from labelpenet.data.entries import DatasetError
 from labelpenet.data.images import MAX_PIXELS, ImageError, image_size, load_image
 from labelpenet.data.proposals import ProposalError, Proposals, ProposalStore, write_proposals
+from labelpenet.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    clip_boxes,
+    flip_boxes,
+    flip_image,
+    flip_masks,
+    normalize,
+    resize_image,
+    resized_shape,
+    scale_boxes,
+    to_tensor,
+)
+from labelpenet.data.truth_coco import coco_truth
+from labelpenet.data.truth_voc import voc_truth
 from labelpenet.data.voc import VOC_CLASSES
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "MAX_PIXELS",
     "VOC_CLASSES",
     "ComputeResult",
@@ -18,9 +35,20 @@ __all__ = [
     "ProposalStore",
     "Proposals",
     "check_for_training",
+    "clip_boxes",
+    "coco_truth",
     "compute_proposals",
+    "flip_boxes",
+    "flip_image",
+    "flip_masks",
     "image_size",
     "load_dataset",
     "load_image",
+    "normalize",
+    "resize_image",
+    "resized_shape",
+    "scale_boxes",
+    "to_tensor",
+    "voc_truth",
     "write_proposals",
 ]
