@@ -5,6 +5,8 @@ from labelpenet.data.datasets import check_for_training, load_dataset
 from labelpenet.data.entries import DatasetError
 from labelpenet.data.images import MAX_PIXELS, ImageError, image_size, load_image
 from labelpenet.data.proposals import ProposalError, Proposals, ProposalStore, write_proposals
+from labelpenet.data.scenes import voc_palette, write_scenes
+from labelpenet.data.synthetic import SCENE_CLASSES, Scene, SceneSettings, render_scene
 from labelpenet.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -26,6 +28,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
+    "SCENE_CLASSES",
     "VOC_CLASSES",
     "ComputeResult",
     "DatasetError",
@@ -34,6 +37,8 @@ __all__ = [
     "ProposalError",
     "ProposalStore",
     "Proposals",
+    "Scene",
+    "SceneSettings",
     "check_for_training",
     "clip_boxes",
     "coco_truth",
@@ -45,10 +50,13 @@ __all__ = [
     "load_dataset",
     "load_image",
     "normalize",
+    "render_scene",
     "resize_image",
     "resized_shape",
     "scale_boxes",
     "to_tensor",
+    "voc_palette",
     "voc_truth",
     "write_proposals",
+    "write_scenes",
 ]
