@@ -8,7 +8,7 @@ an object and 255 for void, as VOC does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,12 +60,13 @@ class Dataset:
     Attributes:
         classes: Class names; an index into it is a class.
         records: The images, in a fixed order.
-        truth: Ground truth by image name, for the images where it is known.
+        truth: Ground truth by image name, for the images where it is known; may read its files only
+            when asked, so keep what is used twice.
     """
 
     classes: tuple[str, ...]
     records: tuple[ImageRecord, ...]
-    truth: dict[str, GroundTruth] = field(default_factory=dict)
+    truth: Mapping[str, GroundTruth] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from labelpenet.data.coco import find_coco, read_coco
@@ -11,6 +12,8 @@ from labelpenet.data.folders import read_folder
 from labelpenet.data.images import ImageError, image_size
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.data.tables import read_csv, read_parquet
+from labelpenet.data.truth_coco import CocoTruth
+from labelpenet.data.truth_voc import voc_truth
 from labelpenet.data.voc import find_voc, read_voc
 from labelpenet.types import Dataset, ImageRecord
 
@@ -33,7 +36,7 @@ def load_dataset(
             for COCO, sorted otherwise.
 
     Returns:
-        The dataset.
+        The dataset; that of VOC and COCO with ground truth, which is read when it is used.
 
     Raises:
         DatasetError: Nothing of the above, or broken: the message names the file and the line.
@@ -58,15 +61,23 @@ def load_dataset(
         if suffix == ".json":
             if split is not None:
                 raise DatasetError(f"{source}: a COCO file has no splits, got {split!r}")
-            return read_coco(source, classes=classes)
+            return _coco(source, classes)
         raise DatasetError(f"{source}: expected a .csv, .parquet or .json file, or a folder")
     if not source.is_dir():
         raise DatasetError(f"{source}: no such file or folder")
     if (voc := find_voc(source)) is not None:
-        return read_voc(voc, split=split, classes=classes)
+        dataset = read_voc(voc, split=split, classes=classes)
+        names = (record.name for record in dataset.records)
+        return replace(dataset, truth=voc_truth(voc, names, dataset.classes))
     if (coco := find_coco(source, split)) is not None:
-        return read_coco(coco, classes=classes)
+        return _coco(coco, classes)
     return read_folder(source, split=split, classes=classes)
+
+
+def _coco(path: Path, classes: Sequence[str] | None) -> Dataset:
+    dataset = read_coco(path, classes=classes)
+    names = (record.name for record in dataset.records)
+    return replace(dataset, truth=CocoTruth(path, names, dataset.classes))
 
 
 def check_for_training(dataset: Dataset, proposals: ProposalStore | None = None) -> list[str]:
