@@ -107,4 +107,4 @@ def write_labels(
         for name, found in instances.items()
     ]
     with atomic_write(path) as file:
-        write_entries(file, classes, lambda: entries)
+        write_entries(file, classes, entries, entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def make_entry(
     size: tuple[int, int],
     instances: Instances,
     class_count: int,
-    module: int,
+    module: int | None,
 ) -> Entry:
     """Checks the instances of one image and turns them into COCO annotations without ids.
 
@@ -44,7 +44,7 @@ def make_entry(
         size: (height, width) of the image.
         instances: The objects; a mask decides the area where there is one, else the box.
         class_count: Labels must be below it.
-        module: The module of the cascade that they come from.
+        module: The module of the cascade that they come from; None leaves the key out.
 
     Raises:
         TypeError: Not Instances.
@@ -83,10 +83,11 @@ def make_entry(
             "iscrowd": 0,
             # the shortest decimal that is this float32 again
             "score": float(str(np.float32(scores[i]))),
-            "module": module,
         }
         if rles is not None:
             annotation["segmentation"] = rles[i]
+        if module is not None:
+            annotation["module"] = module
         annotations.append(annotation)
     return {
         "name": name,
@@ -98,24 +99,25 @@ def make_entry(
 
 
 def write_entries(
-    file: IO[str], classes: Sequence[str], entries: Callable[[], Iterable[Entry]]
+    file: IO[str], classes: Sequence[str], images: Iterable[Entry], entries: Iterable[Entry]
 ) -> None:
     """Writes the COCO JSON of `entries`, one at a time, so that memory stays bounded.
 
     Args:
         file: Open for text.
         classes: Class names; category ids are 1-based indices into it.
-        entries: Called twice, for the images and for the annotations; the same order each time.
+        images: The images; their annotations are not looked at.
+        entries: The same images in the same order; only their annotations are looked at.
     """
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
     file.write(f'{{"info": {json.dumps({"description": f"labelpenet {__version__}"})},\n')
     file.write(f'"categories": {json.dumps(categories)},\n"images": [')
-    for image_id, entry in enumerate(entries(), 1):
-        image = {"id": image_id, **{k: v for k, v in entry.items() if k in _IMAGE_KEYS}}
+    for image_id, entry in enumerate(images, 1):
+        image = {"id": image_id, **{key: entry[key] for key in _IMAGE_KEYS}}
         file.write(f"{',' if image_id > 1 else ''}\n{json.dumps(image)}")
     file.write('\n],\n"annotations": [')
     number = 0
-    for image_id, entry in enumerate(entries(), 1):
+    for image_id, entry in enumerate(entries, 1):
         for annotation in entry["annotations"]:
             number += 1
             row = {"id": number, "image_id": image_id, **annotation}

@@ -163,6 +163,8 @@ def _check_annotation(where: str, row: dict[str, Any], image: LabelledImage) -> 
         raise ValueError(f"{where}.score: expected a number in [0, 1], got {_shown(score)}")
     if row.get("iscrowd", 0) != 0:
         raise ValueError(f"{where}.iscrowd: expected 0, got {_shown(row['iscrowd'])}")
+    if "module" in row:
+        _integer(where, row, "module")
     if "segmentation" in row:
         _check_segmentation(f"{where}.segmentation", row["segmentation"], image)
 

@@ -163,7 +163,7 @@ def _finish(
                 class_counts[annotation["category_id"] - 1] += 1
                 score_counts[min(int(annotation["score"] * SCORE_BINS), SCORE_BINS - 1)] += 1
     with atomic_write(out / LABELS) as file:
-        write_entries(file, dataset.classes, entries)
+        write_entries(file, dataset.classes, entries(), entries())
     return LabelSummary(
         images=images,
         instances=sum(class_counts),

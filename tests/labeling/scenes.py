@@ -2,10 +2,14 @@
 
 import numpy as np
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from labelpenet.types import Dataset, ImageRecord, Instances, Labelling
+
+# no deadline: the machine may be busy
+STEADY = settings(deadline=None, max_examples=60)
 
 
 def tight_boxes(masks: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from labeling.scenes import from_masks, instances, same
+from labeling.scenes import STEADY, from_masks, instances, same
 from pycocotools.coco import COCO
 
 from labelpenet.files import OutputError
@@ -15,6 +15,7 @@ from labelpenet.types import Instances
 CLASSES = ("cat", "<script>", "père/mère")
 
 
+@STEADY
 @given(st.dictionaries(st.text(min_size=1, max_size=8), instances(), max_size=3))
 def test_round_trip(tmp_path_factory, found):
     path = tmp_path_factory.mktemp("coco") / "labels.json"

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from labeling.scenes import STEADY
 from pycocotools import mask as coco_mask
 
 from labelpenet.labeling.rle import decode_mask, encode_masks, runs_of
@@ -11,6 +12,7 @@ from labelpenet.labeling.rle import decode_mask, encode_masks, runs_of
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=20))
 
 
+@STEADY
 @given(MASKS)
 def test_round_trip(masks):
     _, height, width = masks.shape
@@ -55,6 +57,7 @@ def test_bad_counts(counts):
         runs_of(counts, 3, 4)
 
 
+@STEADY
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=112), max_size=40))
 def test_any_text_fills_the_image_or_is_refused(counts):
     try:

@@ -1,0 +1,110 @@
+"""Labels in the layout of PASCAL VOC's devkit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from PIL import Image
+
+from labelpenet.files import writing
+from labelpenet.labeling.label_file import LabelFile, LabelledImage
+from labelpenet.labeling.safe_path import make_file_path, write_lines
+from labelpenet.types import Instances
+
+# 0 is background and 255 void, in the classes and in the objects
+_MOST = 254
+
+
+def write_voc(labels: LabelFile, out: Path) -> None:
+    """Writes SegmentationClass, SegmentationObject, Annotations, ImageSets and classes.txt.
+
+    The objects of an XML are in the order of their scores. Value n of an object PNG is the n-th of
+    them, value n of a class PNG the n-th class. Images without masks get the XML alone.
+
+    Raises:
+        ValueError: More than 254 classes.
+        OutputError: A file cannot be written.
+    """
+    if len(labels.classes) > _MOST:
+        raise ValueError(f"classes: VOC has room for {_MOST}, got {len(labels.classes)}")
+    palette = voc_palette().tobytes()
+    for image in labels.images:
+        instances = image.instances()
+        instances = instances.select(torch.argsort(-instances.scores, stable=True))
+        path = make_file_path(out / "Annotations", image.name, ".xml")
+        with writing(path):
+            path.write_bytes(_annotation(image, instances, labels.classes))
+        for folder, indices in _index_maps(instances).items():
+            picture = Image.fromarray(indices)
+            picture.putpalette(palette)
+            path = make_file_path(out / folder, image.name, ".png")
+            with writing(path):
+                picture.save(path, format="PNG")
+    write_lines(out / "ImageSets" / "Segmentation" / "all.txt", [i.name for i in labels.images])
+    write_lines(out / "classes.txt", labels.classes)
+
+
+def voc_palette() -> np.ndarray:
+    """VOC's colours, [256, 3] uint8: the bits of an index, three at a time, from the top down.
+
+    Source: `VOClabelcolormap.m` of the VOC devkit.
+
+    Example:
+        >>> voc_palette()[[0, 1, 15, 255]].tolist()
+        [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
+    """
+    index = np.arange(256)
+    colors = np.zeros((256, 3), dtype=np.int64)
+    for step in range(8):
+        for channel in range(3):
+            colors[:, channel] |= (index >> (3 * step + channel) & 1) << (7 - step)
+    return colors.astype(np.uint8)
+
+
+def _index_maps(instances: Instances) -> dict[str, np.ndarray]:
+    if instances.masks is None:
+        return {}
+    masks = instances.masks.numpy()
+    classes = np.zeros(masks.shape[1:], dtype=np.uint8)
+    objects = np.zeros(masks.shape[1:], dtype=np.uint8)
+    for i in reversed(range(min(len(masks), _MOST))):  # the best score last, so on top
+        classes[masks[i]] = int(instances.labels[i]) + 1
+        objects[masks[i]] = i + 1
+    return {"SegmentationClass": classes, "SegmentationObject": objects}
+
+
+def _annotation(image: LabelledImage, instances: Instances, classes: tuple[str, ...]) -> bytes:
+    root = ElementTree.Element("annotation")
+    _add(root, "filename", image.file_name)
+    size = ElementTree.SubElement(root, "size")
+    for key, value in (("width", image.width), ("height", image.height), ("depth", 3)):
+        _add(size, key, str(value))
+    _add(root, "segmented", str(int(instances.masks is not None)))
+    for label, score, box in zip(
+        instances.labels.tolist(), instances.scores.tolist(), instances.boxes.numpy(), strict=True
+    ):
+        node = ElementTree.SubElement(root, "object")
+        _add(node, "name", classes[label])
+        for key, text in (("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
+            _add(node, key, text)
+        _add(node, "score", f"{score:.4f}")
+        # 0-based continuous with an exclusive end to 1-based inclusive pixels
+        limit = np.array([image.width, image.height])
+        low = np.clip(np.floor(box[:2]) + 1, 1, limit)
+        high = np.clip(np.ceil(box[2:]), low, limit)
+        corners = ElementTree.SubElement(node, "bndbox")
+        for key, value in zip(("xmin", "ymin", "xmax", "ymax"), (*low, *high), strict=True):
+            _add(corners, key, str(int(value)))
+    ElementTree.indent(root, "\t")
+    data: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return data + b"\n"
+
+
+def _add(parent: ElementTree.Element, tag: str, text: str) -> None:
+    # XML 1.0 has no way at all to write the other characters
+    allowed = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+    ElementTree.SubElement(parent, tag).text = allowed
