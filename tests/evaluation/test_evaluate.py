@@ -62,6 +62,26 @@ def test_streaming_in_any_order_is_the_same():
     assert evaluator.result().to_json() == evaluate(predictions, truth, CLASSES).to_json()
 
 
+def test_equal_scores_rank_by_image_name():
+    # a holds the object, b a false positive of the same score: a is first, however they are given
+    truth = {"a": known([SQUARE]), "b": known([])}
+    for names in ("ab", "ba"):
+        evaluator = Evaluator(CLASSES)
+        for name in names:
+            evaluator.add(name, found([SQUARE], [0.5]), truth[name])
+        assert evaluator.result().box_ap.mean == 1
+        predictions = {name: found([SQUARE], [0.5]) for name in names}
+        assert evaluation.box_ap(predictions, truth, 3).mean == 1
+
+
+def test_images_with_difficult_objects_alone_are_left_out_of_classification():
+    truth = {"a": known([SQUARE]), "b": known([SQUARE], difficult=[True]), "c": known([])}
+    nothing = dict.fromkeys(truth, Instances.empty())
+    scores = {name: np.array([s, 0, 0]) for name, s in (("a", 0.5), ("b", 0.9), ("c", 0.1))}
+    figures = evaluate(nothing, truth, CLASSES, image_scores=scores)
+    assert figures.classification_ap.mean == figures.classification_ap_11point.mean == 1
+
+
 def test_evaluator_hands_on_what_the_bootstrap_needs():
     predictions, truth, *_ = random_dataset(6)
     evaluator = Evaluator(CLASSES)
@@ -250,6 +270,7 @@ def test_json_and_tables():
     assert content["classes"]["cat"]["mask AP 50"] == figures.mask_ap[Matching.BEST][0.5].values[0]
     assert content["classes"]["owl"]["IoU"] is None  # class 2 is in no semantic map
     assert content["classes"]["background"]["IoU"] == figures.iou.values[0]
+    assert content["classes"]["cat"]["IoU"] == figures.iou.values[1]
 
     header, *rows = figures.rows()
     assert [row[0] for row in rows] == ["background", *CLASSES, "mean"]
