@@ -1,0 +1,319 @@
+"""The one harness: cases, the columns they are run in, checks and timing."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.machine import peak_memory
+
+COLUMNS = ("reference", "ours CPU", "ours CUDA", "peer", "peer CUDA")
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A dash in the table, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wrong(Absent):
+    """A result that failed its check, and how; it was not timed."""
+
+
+Function = Callable[..., Any]
+
+
+def find(module: str, name: str) -> Function | Absent:
+    """`name` of `module`, or why it is not there."""
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        return Absent(f"{module}: {error}")
+    return function if callable(function) else Absent(f"{module} has no {name}")
+
+
+def adapt(found: Function | Absent, wrap: Callable[[Function], Function]) -> Function | Absent:
+    """Gives a function that was found the arguments and the result of the op; absent stays so."""
+    return found if isinstance(found, Absent) else wrap(found)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Somebody else's implementation.
+
+    Attributes:
+        name: What the table calls it.
+        function: Takes the inputs of the case.
+        cuda: Whether it takes CUDA tensors too.
+        agrees: False where it computes something else by design, and is timed without a check.
+    """
+
+    name: str
+    function: Function | Absent
+    cuda: bool = False
+    agrees: bool = True
+
+
+def near(got: Any, want: Any, tolerance: float = 1e-4) -> None:
+    """Fails unless all numbers are within `tolerance` of the largest one of `want`."""
+    arrays, wanted = _arrays(got), _arrays(want)
+    assert len(arrays) == len(wanted), f"{len(arrays)} results, expected {len(wanted)}"
+    for a, b in zip(arrays, wanted, strict=True):
+        assert a.shape == b.shape, f"shape {list(a.shape)}, expected {list(b.shape)}"
+        if not a.size:
+            continue
+        assert np.isfinite(a).all(), "NaN or infinite"
+        scale = max(float(np.abs(b).max()), 1e-30)
+        error = float(np.abs(a - b).max()) / scale
+        assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
+
+
+def equal(got: Any, want: Any) -> None:
+    """Fails unless all numbers are the same."""
+    near(got, want, 0.0)
+
+
+def io_bytes(inputs: Any, output: Any) -> int:
+    """Each input read once, each output written once: no implementation moves less."""
+    return sum(_sizes(inputs)) + sum(_sizes(output))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An op on one set of inputs.
+
+    Attributes:
+        op: Name of the op.
+        name: Size and setting, such as "1,600 boxes".
+        inputs: Makes the arguments, on the CPU, the same at every call.
+        ours: Takes them on the CPU, and on a device where `cuda`.
+        reference: The specification.
+        peer: The best other implementation there is.
+        check_inputs: Smaller arguments to check on, where the reference is too slow for `inputs`;
+            its column is a dash then, and on `inputs` the columns are checked with each other.
+        compare: (got, want) -> None or AssertionError.
+        bytes_moved: (inputs, output) -> the least memory traffic; None: no such bound is of use.
+        flops: (inputs) -> floating-point operations; None: memory alone bounds the op.
+        flop_dtype: What the matrix ceiling is measured in.
+        cuda: Whether the op has a CUDA kernel.
+    """
+
+    op: str
+    name: str
+    inputs: Callable[[], tuple[Any, ...]]
+    ours: Function | Absent
+    reference: Function | Absent
+    peer: Peer | Absent
+    check_inputs: Callable[[], tuple[Any, ...]] | None = None
+    compare: Callable[[Any, Any], None] = near
+    bytes_moved: Callable[[Any, Any], int] | None = io_bytes
+    flops: Callable[..., float] | None = None
+    flop_dtype: str = "float32"
+    cuda: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.op}, {self.name}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Time and memory of one column.
+
+    Attributes:
+        best: Seconds of the fastest run.
+        median: Seconds.
+        runs: How many were timed.
+        bytes_moved: The least memory traffic, or 0.
+        flops: Floating-point operations, or 0.
+        peak: Bytes allocated beyond the inputs at the highest point, or None where unknown.
+    """
+
+    best: float
+    median: float
+    runs: int
+    bytes_moved: int = 0
+    flops: float = 0.0
+    peak: int | None = None
+
+
+Outcome = Measurement | Absent
+Timer = Callable[[Callable[[], Any], int], tuple[float, float, int]]
+
+
+@dataclass
+class Row:
+    """What one case gave, by column."""
+
+    case: Case
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+
+def wall_clock(call: Callable[[], Any], runs: int) -> tuple[float, float, int]:
+    """(best, median, runs) in seconds."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times), float(np.median(times)), runs
+
+
+def run_column(
+    case: Case, column: str, timer: Timer = wall_clock, *, seconds: float = 1.0
+) -> Outcome:
+    """Checks one column of a case, then times it for about `seconds`.
+
+    A device is waited for in every run, and inputs are there before: what a caller sees.
+
+    Raises:
+        AssertionError: The result is wrong; nothing was timed.
+    """
+    function, device = _implementation(case, column)
+    if isinstance(function, Absent):
+        return function
+    if column == "reference" and case.check_inputs is not None:
+        return Absent("too slow for these inputs; checked on smaller ones")
+    unchecked = _check(case, column, function, device)
+    if unchecked is not None:
+        return unchecked
+    inputs = _to(_inputs(case), device)
+
+    def call() -> Any:
+        output = function(*inputs)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return output
+
+    start = time.perf_counter()
+    output, peak = peak_memory(call, device)  # the first run warms up, too
+    first = time.perf_counter() - start
+    runs = int(np.clip(seconds / max(first, 1e-9), 1 if first > 5 else 3, 1000))
+    moved = case.bytes_moved(inputs, output) if case.bytes_moved is not None else 0
+    del output
+    best, median, runs = timer(call, runs)
+    flops = case.flops(*inputs) if case.flops is not None else 0.0
+    return Measurement(best, median, runs, moved, flops, peak)
+
+
+def run(cases: Iterable[Case], *, seconds: float = 1.0) -> Iterator[Row]:
+    """All columns of every case; a wrong result stands as Wrong."""
+    for case in cases:
+        row = Row(case)
+        for column in COLUMNS:
+            row.outcomes[column] = _outcome(case, column, seconds)
+        yield row
+
+
+def _outcome(case: Case, column: str, seconds: float) -> Outcome:
+    try:
+        return run_column(case, column, seconds=seconds)
+    except AssertionError as error:
+        return Wrong(str(error))
+
+
+def _implementation(case: Case, column: str) -> tuple[Function | Absent, str]:
+    """The function of a column and the device that it runs on."""
+    device = "cuda" if column.endswith("CUDA") else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        return Absent("no CUDA device"), device
+    if column == "reference":
+        return case.reference, device
+    if column.startswith("ours"):
+        if device == "cuda" and not case.cuda:
+            return Absent("runs on the CPU alone"), device
+        return case.ours, device
+    if isinstance(case.peer, Absent):
+        return case.peer, device
+    if device == "cuda" and not case.peer.cuda:
+        return Absent(f"{case.peer.name} runs on the CPU alone"), device
+    return case.peer.function, device
+
+
+def _check(case: Case, column: str, function: Function, device: str) -> Absent | None:
+    """Holds a column against the reference, and at full size against another column.
+
+    Returns:
+        None where the result is right, or where it is to be another one by design; why not, where
+        there is nothing to hold it against.
+    """
+    peer_agrees = isinstance(case.peer, Peer) and case.peer.agrees
+    if column == "reference" or (column.startswith("peer") and not peer_agrees):
+        return None
+    want = _reference(case)
+    if not isinstance(want, Absent):
+        _compare(case, function(*_to(_check_inputs(case), device)), want, "the reference")
+        if case.check_inputs is None:
+            return None
+    others = ["ours CPU", "peer"] if peer_agrees else ["ours CPU"]
+    for other in others:
+        if other != column and not isinstance(_implementation(case, other)[0], Absent):
+            got = function(*_to(_inputs(case), device))
+            _compare(case, got, _full_size(case, other), f"{other} on the full inputs")
+            return None
+    return Absent("nothing to check the result against") if isinstance(want, Absent) else None
+
+
+def _compare(case: Case, got: Any, want: Any, of: str) -> None:
+    try:
+        case.compare(got, want)
+    except AssertionError as error:
+        raise AssertionError(f"differs from {of}: {error}") from error
+
+
+# One case at a time is at work: what its columns share is kept until the next one comes.
+@functools.lru_cache(maxsize=1)
+def _inputs(case: Case) -> tuple[Any, ...]:
+    return case.inputs()
+
+
+@functools.lru_cache(maxsize=1)
+def _check_inputs(case: Case) -> tuple[Any, ...]:
+    return _inputs(case) if case.check_inputs is None else case.check_inputs()
+
+
+@functools.lru_cache(maxsize=1)
+def _reference(case: Case) -> Any:
+    if isinstance(case.reference, Absent):
+        return case.reference
+    return case.reference(*_check_inputs(case))
+
+
+@functools.lru_cache(maxsize=2)
+def _full_size(case: Case, column: str) -> Any:
+    function, _ = _implementation(case, column)
+    assert not isinstance(function, Absent)
+    return function(*_inputs(case))
+
+
+def _to(value: Any, device: str) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, list | tuple):
+        return type(value)(_to(v, device) for v in value)
+    return value
+
+
+def _arrays(value: Any) -> list[np.ndarray]:
+    """The numbers of a result: a tensor, an array, a list of numbers, or several of these."""
+    if isinstance(value, torch.Tensor):
+        return [value.detach().cpu().double().numpy()]
+    if isinstance(value, tuple):
+        return [a for v in value for a in _arrays(v)]
+    return [np.asarray(value, np.float64)]
+
+
+def _sizes(value: Any) -> list[int]:
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return [value.nbytes]
+    if isinstance(value, list | tuple):
+        return [size for v in value for size in _sizes(v)]
+    return []

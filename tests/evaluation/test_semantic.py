@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from evaluation_scenes import found, known, random_dataset
+
+from labelpenet.evaluation import class_iou, confusion_matrix, mean_iou, semantic_map
+from labelpenet.reference import metrics
+from labelpenet.types import Instances
+
+
+def test_by_hand():
+    truth = np.array([[0, 0, 1], [1, 2, 255]])
+    guess = np.array([[0, 1, 1], [1, 0, 3]])
+    confusion = confusion_matrix(guess, truth, num_classes=3)
+    assert confusion.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    # background 1 of {2 true, 2 guessed}: 1/3; class 1: 2/3; class 2: 0/1; class 3 not there
+    iou = class_iou(confusion)
+    assert iou.values == pytest.approx((1 / 3, 2 / 3, 0, np.nan), nan_ok=True)
+    assert iou.mean == pytest.approx(1 / 3)
+
+
+def test_a_class_that_is_only_guessed_is_left_out_but_costs_the_others():
+    iou = class_iou(confusion_matrix(np.array([[0, 1]]), np.array([[0, 0]]), 1))
+    assert iou.values == pytest.approx((0.5, np.nan), nan_ok=True)
+
+
+def test_higher_scores_are_on_top():
+    masks = np.zeros((3, 1, 4), bool)
+    masks[0, 0, :2], masks[1, 0, 1:3], masks[2, 0, 2:] = True, True, True
+    # given worst first: 0.2 covers 0-1, 0.9 covers 1-2, 0.5 covers 2-3
+    painted = semantic_map(found(np.zeros((3, 4)), [0.2, 0.9, 0.5], [4, 5, 6], masks), 1, 4)
+    assert painted.tolist() == [[5, 6, 6, 7]]
+    assert painted.dtype == np.uint8
+    # equal scores: the one given first
+    painted = semantic_map(found(np.zeros((3, 4)), [0.5] * 3, [4, 5, 6], masks), 1, 4)
+    assert painted.tolist() == [[5, 5, 6, 7]]
+    assert not semantic_map(Instances.empty(), 2, 3).any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mean_iou_is_the_reference(seed):
+    predictions, truth, *_ = random_dataset(seed)
+    names = sorted(truth)
+    painted = [semantic_map(predictions[n], *truth[n].semantic.shape) for n in names]
+    want = [metrics.label_iou(painted, [truth[n].semantic for n in names], c) for c in range(4)]
+    assert mean_iou(predictions, truth, 3).values == pytest.approx(want, nan_ok=True)
+
+
+def test_perfect_is_one():
+    truth = np.array([[0, 1], [2, 255]])
+    assert class_iou(confusion_matrix(np.where(truth == 255, 0, truth), truth, 2)).mean == 1
+
+
+def test_no_pixels_give_nan():
+    assert np.isnan(
+        class_iou(confusion_matrix(np.zeros((0, 3), int), np.zeros((0, 3), int), 1)).mean
+    )
+
+
+@pytest.mark.parametrize(
+    ("guess", "truth", "message"),
+    [
+        (np.zeros((2, 3), int), np.zeros((2, 2), int), r"expected .* got \[2, 3\]"),
+        (np.zeros(2, int), np.zeros(2, int), r"prediction: expected \[H, W\]"),
+        (np.full((1, 1), 3), np.zeros((1, 1), int), r"expected .* \[0, 2\], got \[3, 3\]"),
+        (np.full((1, 1), 255), np.zeros((1, 1), int), "prediction: expected classes"),
+        (np.zeros((1, 1), int), np.full((1, 1), 9), "truth: expected classes"),
+    ],
+)  # fmt: skip
+def test_bad_maps_are_refused(guess, truth, message):
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(guess, truth, 2)
+
+
+def test_missing_maps_are_refused():
+    with pytest.raises(ValueError, match="a: truth semantic: expected"):
+        mean_iou({"a": Instances.empty()}, {"a": known([])}, 1)
+    wrong = known([], semantic=np.zeros((3, 3), np.uint8))
+    boxes = [[0, 0, 1, 1]]
+    with pytest.raises(ValueError, match=r"a: masks: expected \[3, 3\]"):
+        mean_iou({"a": found(boxes, masks=np.ones((1, 2, 3), bool))}, {"a": wrong}, 1)
+    with pytest.raises(ValueError, match="labels: expected classes"):  # 254 + 1 would be void
+        semantic_map(found(boxes, labels=[254], masks=np.ones((1, 2, 2), bool)), 2, 2)
