@@ -239,6 +239,14 @@ def test_emulated(dtype, emulated, monkeypatch):
     assert torch.equal(got, torch.autograd.grad(pooled, features, grad)[0])
 
 
+def test_emulated_plane_beyond_shared_memory(emulated):
+    features, boxes, scale = case(n=1, c=1, h=112, w=112, rois=2)
+    got, grad = check_kernels(torch.float32, "cpu", features, boxes, scale)
+    features.requires_grad_()
+    pooled = reference(features, boxes, (3, 2), scale)[0]
+    assert_near(got, torch.autograd.grad(pooled, features, grad)[0], torch.float32)
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(2, 35, 11, 23), (1, 5, 120, 130)])
