@@ -164,27 +164,44 @@ void pool_plain(const RoiPoolArgs& a, int threads) {
   });
 }
 
+// Adds the gradient of `count` channels. Boxes lie far apart in memory and no hardware prefetcher
+// sees the pattern, so their runs are asked for some boxes ahead.
+template <class T>
+void scatter_channels(const RoiPoolBackwardArgs& a, int64_t first, int64_t count) {
+  constexpr int64_t kAhead = 8, kLine = 16;
+  const T* grad_pooled = static_cast<const T*>(a.grad_pooled);
+  T* grad_features = static_cast<T*>(a.grad_features);
+  for (int64_t image = 0; image < a.images; ++image)
+    std::fill_n(grad_features + (image * a.channels + first) * a.cells, count * a.cells, T(0));
+  for (int64_t roi = 0; roi < a.rois; ++roi) {
+    const int64_t at = (roi * a.channels + first) * a.bins;
+    if (roi + kAhead < a.rois)
+      for (int64_t i = 0; i < count * a.bins; i += kLine) {
+        const int64_t ahead = at + kAhead * a.channels * a.bins + i;
+        __builtin_prefetch(grad_pooled + ahead);
+        __builtin_prefetch(a.argmax + ahead);
+      }
+    T* planes = grad_features + (a.image_of[roi] * a.channels + first) * a.cells;
+    for (int64_t channel = 0; channel < count; ++channel) {
+      const int32_t* where = a.argmax + at + channel * a.bins;
+      const T* value = grad_pooled + at + channel * a.bins;
+      for (int64_t bin = 0; bin < a.bins; ++bin)
+        if (where[bin] >= 0) planes[channel * a.cells + where[bin]] += value[bin];
+    }
+  }
+}
+
 // One thread owns a channel of every image, so that no two add to the same cell; boxes are added in
 // the order given, whatever the thread count.
 template <class T>
 void scatter(const RoiPoolBackwardArgs& a, int threads) {
-  constexpr int64_t kChannels = 16;  // a run of grad_pooled long enough for the prefetcher
-  const T* grad_pooled = static_cast<const T*>(a.grad_pooled);
-  T* grad_features = static_cast<T*>(a.grad_features);
+  constexpr int64_t kChannels = 2;  // their planes of 75 x 100 cells stay in the nearest cache
   for (int64_t roi = 0; roi < a.rois; ++roi)
     if (a.image_of[roi] < 0 || a.image_of[roi] >= a.images)
       throw std::invalid_argument("image_of: outside [0, " + std::to_string(a.images) + ")");
   parallel_for(a.channels, kChannels, threads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t image = 0; image < a.images; ++image)
-      std::fill_n(grad_features + (image * a.channels + begin) * a.cells, (end - begin) * a.cells,
-                  T(0));
-    for (int64_t roi = 0; roi < a.rois; ++roi)
-      for (int64_t channel = begin; channel < end; ++channel) {
-        T* plane = grad_features + (a.image_of[roi] * a.channels + channel) * a.cells;
-        const int64_t at = (roi * a.channels + channel) * a.bins;
-        for (int64_t bin = at; bin < at + a.bins; ++bin)
-          if (a.argmax[bin] >= 0) plane[a.argmax[bin]] += grad_pooled[bin];
-      }
+    for (int64_t first = begin; first < end; first += kChannels)
+      scatter_channels<T>(a, first, std::min(kChannels, end - first));
   });
 }
 
