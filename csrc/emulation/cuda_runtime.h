@@ -332,6 +332,16 @@ inline uint32_t __ballot_sync(uint32_t m, int p) {
     if (m >> i & 1 && (int)o[i]) r |= 1u << i;
   return r;
 }
+template <class T>
+uint32_t __match_any_sync(uint32_t m, T v) {  // integers only, as on the device
+  uint64_t o[32], mine = 0;
+  std::memcpy(&mine, &v, sizeof v);
+  emulation::exchange(m, v, o);
+  uint32_t r = 0;
+  for (int i = 0; i < 32; ++i)
+    if (m >> i & 1 && o[i] == mine) r |= 1u << i;
+  return r;
+}
 inline int __any_sync(uint32_t m, int p) { return __ballot_sync(m, p) != 0; }
 inline int __all_sync(uint32_t m, int p) { return __ballot_sync(m, p) == m; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }

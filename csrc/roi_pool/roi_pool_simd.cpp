@@ -1,0 +1,189 @@
+#include "roi_pool/roi_pool_simd.hpp"
+
+namespace labelpenet::LABELPENET_ISA {
+namespace {
+
+// GCC's and Clang's vector types: the same source for every instruction set. `a > b ? a : b` keeps
+// b where they tie or a is NaN, which is what makes the results equal to the last bit everywhere.
+#if defined(__AVX512F__)
+constexpr int kNative = 16;
+#define LABELPENET_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define LABELPENET_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+constexpr int kNative = 8;
+#define LABELPENET_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define LABELPENET_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+constexpr int kNative = 4;
+#define LABELPENET_LOW 0, 4, 1, 5
+#define LABELPENET_HIGH 2, 6, 3, 7
+#endif
+constexpr int kBytes = 4 * kNative;
+typedef float Floats __attribute__((vector_size(kBytes)));
+typedef int32_t Ints __attribute__((vector_size(kBytes)));
+// the same in memory of any float's or int's alignment
+typedef float LooseFloats __attribute__((vector_size(kBytes), aligned(4), may_alias));
+typedef int32_t LooseInts __attribute__((vector_size(kBytes), aligned(4), may_alias));
+
+constexpr int kVectors = kTileLanes / kNative;  // registers that hold the channels of one cell
+
+inline Floats read(const float* p) { return *reinterpret_cast<const LooseFloats*>(p); }
+inline Ints read(const int32_t* p) { return *reinterpret_cast<const LooseInts*>(p); }
+inline void write(float* p, Floats v) { *reinterpret_cast<LooseFloats*>(p) = v; }
+inline void write(int32_t* p, Ints v) { *reinterpret_cast<LooseInts*>(p) = v; }
+inline Floats same(float x) { return Floats{} + x; }
+inline Ints same(int32_t x) { return Ints{} + x; }
+
+// In place, kNative x kNative: interleaving row i with row i + kNative / 2 moves the top bit of the
+// row number to the bottom of the column number; doing so for every bit transposes.
+inline void transpose(Floats (&m)[kNative]) {
+  for (int bit = 1; bit < kNative; bit *= 2) {
+    Floats next[kNative];
+    for (int i = 0; i < kNative / 2; ++i) {
+      next[2 * i] = __builtin_shufflevector(m[i], m[i + kNative / 2], LABELPENET_LOW);
+      next[2 * i + 1] = __builtin_shufflevector(m[i], m[i + kNative / 2], LABELPENET_HIGH);
+    }
+    for (int i = 0; i < kNative; ++i) m[i] = next[i];
+  }
+}
+
+// The running maximum over cells, and where it was, of the channels of one cell.
+template <bool kIndexed>
+struct Best {
+  Floats value[kVectors];
+  Ints index[kIndexed ? kVectors : 1];
+
+  void start() {
+    for (int v = 0; v < kVectors; ++v) {
+      value[v] = same(kLowest);
+      if (kIndexed) index[v] = same(-1);
+    }
+  }
+  void take(const float* from, const int32_t* from_index) {
+    for (int v = 0; v < kVectors; ++v) {
+      const Floats x = read(from + v * kNative);
+      const Ints above = x > value[v];
+      value[v] = x > value[v] ? x : value[v];
+      if (kIndexed) index[v] = above ? read(from_index + v * kNative) : index[v];
+    }
+  }
+  void put(float* to, int32_t* to_index) const {
+    for (int v = 0; v < kVectors; ++v) {
+      write(to + v * kNative, value[v]);
+      if (kIndexed) write(to_index + v * kNative, index[v]);
+    }
+  }
+};
+
+inline int64_t cell(const RoiTile& tile, int y, int x) {
+  return (static_cast<int64_t>(y) * tile.width + x) * kTileLanes;
+}
+
+// Cells that can never win (NaN, -inf) become the lowest float, index -1: maxima of maxima are then
+// plain maxima.
+void load(const float* planes, int64_t plane_stride, int lanes, int image_width,
+          const RoiTile& tile) {
+  for (int y = 0; y < tile.height; ++y) {
+    const float* row = planes + static_cast<int64_t>(tile.top + y) * image_width + tile.left;
+    for (int first = 0; first < kTileLanes; first += kNative) {
+      float* to = tile.value + cell(tile, y, 0) + first;
+      int x = 0;
+      for (; x + kNative <= tile.width; x += kNative, to += kNative * kTileLanes) {
+        Floats block[kNative];
+        for (int i = 0; i < kNative; ++i)
+          block[i] = first + i < lanes ? read(row + (first + i) * plane_stride + x) : same(kLowest);
+        transpose(block);
+        for (int i = 0; i < kNative; ++i)
+          write(to + i * kTileLanes, block[i] > kLowest ? block[i] : same(kLowest));
+      }
+      for (; x < tile.width; ++x, to += kTileLanes)
+        for (int i = 0; i < kNative; ++i) {
+          const float value = first + i < lanes ? row[(first + i) * plane_stride + x] : kLowest;
+          to[i] = value > kLowest ? value : kLowest;
+        }
+    }
+    if (!tile.index) continue;
+    for (int x = 0; x < tile.width; ++x) {
+      const int32_t here = (tile.top + y) * image_width + tile.left + x;
+      const int64_t at = cell(tile, y, x);
+      for (int v = 0; v < kTileLanes; v += kNative)
+        write(tile.index + at + v, read(tile.value + at + v) > kLowest ? same(here) : same(-1));
+    }
+  }
+}
+
+template <bool kIndexed>
+void widen_tile(const RoiTile& tile, int step) {
+  for (int y = 0; y < tile.height; ++y)
+    for (int x = 0; x + step < tile.width; ++x) {
+      const int64_t at = cell(tile, y, x), right = at + step * kTileLanes;
+      Best<kIndexed> best;
+      best.start();
+      best.take(tile.value + at, tile.index + at);
+      best.take(tile.value + right, tile.index + right);
+      best.put(tile.value + at, tile.index + at);
+    }
+}
+
+void widen(const RoiTile& tile, int step) {
+  tile.index ? widen_tile<true>(tile, step) : widen_tile<false>(tile, step);
+}
+
+// [bins, kTileLanes] -> [lanes, bins]
+void unpack(const float* from, int bins, int lanes, float* to) {
+  for (int first = 0; first < lanes; first += kNative) {
+    const int count = lanes - first < kNative ? lanes - first : kNative;
+    int bin = 0;
+    for (; bin + kNative <= bins; bin += kNative) {
+      Floats block[kNative];
+      for (int i = 0; i < kNative; ++i) block[i] = read(from + (bin + i) * kTileLanes + first);
+      transpose(block);
+      for (int i = 0; i < count; ++i)
+        write(to + static_cast<int64_t>(first + i) * bins + bin, block[i]);
+    }
+    for (; bin < bins; ++bin)
+      for (int i = 0; i < count; ++i)
+        to[static_cast<int64_t>(first + i) * bins + bin] = from[bin * kTileLanes + first + i];
+  }
+}
+
+template <bool kIndexed>
+void pool_bins(const RoiTile& tile, int step, const RoiBins& bins, float* value, int32_t* index) {
+  for (int ph = 0; ph < bins.pooled_height; ++ph) {
+    const Span rows = bins.rows[ph];
+    for (int pw = 0; pw < bins.pooled_width; ++pw, value += kTileLanes, index += kTileLanes) {
+      const Span columns = bins.columns[pw];
+      Best<kIndexed> best;
+      best.start();
+      if (rows.begin >= rows.end || columns.begin >= columns.end)
+        for (int v = 0; v < kVectors; ++v) best.value[v] = same(0.0f);
+      else
+        for (int y = rows.begin - tile.top; y < rows.end - tile.top; ++y) {
+          const int last = columns.end - tile.left - step;
+          for (int x = columns.begin - tile.left; x < last; x += step)
+            best.take(tile.value + cell(tile, y, x), tile.index + cell(tile, y, x));
+          best.take(tile.value + cell(tile, y, last), tile.index + cell(tile, y, last));
+        }
+      best.put(value, index);
+    }
+  }
+}
+
+void pool(const RoiTile& tile, int step, const RoiBins& bins, int lanes, float* scratch,
+          float* pooled, int32_t* argmax) {
+  const int count = bins.pooled_height * bins.pooled_width;
+  int32_t* index = reinterpret_cast<int32_t*>(scratch + count * kTileLanes);
+  if (tile.index) {
+    pool_bins<true>(tile, step, bins, scratch, index);
+    unpack(reinterpret_cast<const float*>(index), count, lanes, reinterpret_cast<float*>(argmax));
+  } else {
+    pool_bins<false>(tile, step, bins, scratch, index);
+  }
+  unpack(scratch, count, lanes, pooled);
+}
+
+}  // namespace
+
+extern const RoiPoolLoops kRoiPoolLoops = {load, widen, pool};
+
+}  // namespace labelpenet::LABELPENET_ISA
