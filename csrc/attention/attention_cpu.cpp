@@ -1,0 +1,178 @@
+#include <algorithm>
+#include <vector>
+
+#include "attention/attention.hpp"
+#include "attention/attention_simd.hpp"
+#include "core/parallel.hpp"
+
+namespace labelpenet {
+namespace {
+
+// Output that one thread fills at a time, all boxes one after the other: it stays in the
+// second-level cache meanwhile.
+constexpr int kTileBytes = 256 << 10;
+
+int tile_rows(int height, int width) {
+  return std::clamp(kTileBytes / (4 * width), std::min(8, height), height);
+}
+
+// The boxes of every map, in their order.
+struct Groups {
+  std::vector<int64_t> boxes, begin;
+  Groups(const int64_t* index, int64_t proposals, int64_t num_maps)
+      : boxes(proposals), begin(num_maps + 1) {
+    for (int64_t i = 0; i < proposals; ++i) ++begin[index[i] + 1];
+    for (int64_t m = 0; m < num_maps; ++m) begin[m + 1] += begin[m];
+    std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+    for (int64_t i = 0; i < proposals; ++i) boxes[next[index[i]]++] = i;
+  }
+};
+
+// Calls body(map, first row, last row + 1, thread) for tiles that cover all maps.
+template <class Body>
+void for_tiles(int64_t num_maps, int height, int width, int threads, const Body& body) {
+  const int rows = tile_rows(height, width), tiles = (height + rows - 1) / rows;
+  parallel_for(num_maps * tiles, 1, threads, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int y = static_cast<int>(t % tiles) * rows;
+      body(t / tiles, y, std::min(y + rows, height), thread);
+    }
+  });
+}
+
+void scale_to_mass(const ProjectAttention& a, int64_t i, std::vector<double>& weight_x) {
+  const float* box = a.boxes + 4 * i;
+  const Axis x = axis_of(box[0], box[2], a.cells_x, a.width);
+  const Axis y = axis_of(box[1], box[3], a.cells_y, a.height);
+  const int64_t cells = int64_t{a.cells_y} * a.cells_x;
+  const float* map = a.maps + i * cells;
+  float* scaled = a.scaled + i * cells;
+  std::fill_n(scaled, cells, 0.f);
+  if (x.end <= x.begin || y.end <= y.begin) return;
+  for (int c = 0; c < a.cells_x; ++c) weight_x[c] = cell_weight(x, c, a.cells_x);
+  double mass = 0., sampled = 0.;
+  for (int r = 0; r < a.cells_y; ++r) {
+    const double weight_y = cell_weight(y, r, a.cells_y);
+    for (int c = 0; c < a.cells_x; ++c) {
+      const float value = map[int64_t{r} * a.cells_x + c];
+      mass += value;
+      sampled += weight_y * weight_x[c] * value;
+    }
+  }
+  if (!(sampled > 0.)) return;
+  for (int r = 0; r < a.cells_y; ++r) {
+    const bool seen = cell_weight(y, r, a.cells_y) > 0.;
+    for (int c = 0; c < a.cells_x; ++c)  // a cell that no pixel sees must not grow without bounds
+      if (seen && weight_x[c] > 0.)
+        scaled[int64_t{r} * a.cells_x + c] =
+            static_cast<float>(map[int64_t{r} * a.cells_x + c] * (mass / sampled));
+  }
+}
+
+// Bilinear interpolation in two steps: the rows of cells that a tile needs are expanded to pixels
+// once per box, and every pixel row blends two of them.
+struct ProjectScratch {
+  std::vector<int> cell;
+  std::vector<float> fraction, rows;
+};
+
+void draw_box(const ProjectAttention& a, const float* map, const float* box, int y_begin, int y_end,
+              const AttentionLoops& loops, ProjectScratch& scratch, float* tile) {
+  Axis x = axis_of(box[0], box[2], a.cells_x, a.width);
+  Axis y = axis_of(box[1], box[3], a.cells_y, a.height);
+  y.begin = std::max(y.begin, y_begin);
+  y.end = std::min(y.end, y_end);
+  if (x.end <= x.begin || y.end <= y.begin) return;
+  const int n = x.end - x.begin;
+  const int first = sample(y, y.begin, a.cells_y).cell, last = sample(y, y.end - 1, a.cells_y).next;
+  loops.sample_pixels(x, a.cells_x, scratch.cell.data(), scratch.fraction.data());
+  for (int r = first; r <= last; ++r)
+    loops.expand(map + int64_t{r} * a.cells_x, a.cells_x, scratch.cell.data(),
+                 scratch.fraction.data(), n, scratch.rows.data() + int64_t{r} * a.width);
+  for (int py = y.begin; py < y.end; ++py) {
+    const Sample s = sample(y, py, a.cells_y);
+    loops.add_between(scratch.rows.data() + int64_t{s.cell} * a.width,
+                      scratch.rows.data() + int64_t{s.next} * a.width, s.fraction, n,
+                      tile + int64_t{py - y_begin} * a.width + x.begin);
+  }
+}
+
+// What happens to the row of steps at one pixel row: a box begins or ends.
+struct Event {
+  int row;
+  int64_t box;
+  bool begins;
+};
+
+}  // namespace
+
+void project_attention_cpu(const ProjectAttention& args, int threads) {
+  const AttentionLoops& loops = LABELPENET_PICK(kAttentionLoops);
+  const int64_t cells = int64_t{args.cells_y} * args.cells_x;
+  const float* maps = args.maps;
+  if (args.scaled) {
+    parallel_for(args.proposals, 64, threads, [&](int64_t begin, int64_t end, int) {
+      std::vector<double> weight_x(args.cells_x);
+      for (int64_t i = begin; i < end; ++i) scale_to_mass(args, i, weight_x);
+    });
+    maps = args.scaled;
+  }
+  const Groups groups(args.index, args.proposals, args.num_maps);
+  std::vector<ProjectScratch> scratch(std::max(1, threads));
+  for_tiles(args.num_maps, args.height, args.width, threads,
+            [&](int64_t map, int y_begin, int y_end, int thread) {
+              ProjectScratch& mine = scratch[thread];
+              mine.cell.resize(args.width);
+              mine.fraction.resize(args.width);
+              mine.rows.resize(int64_t{args.cells_y} * args.width);
+              float* tile = args.out + (map * args.height + y_begin) * args.width;
+              std::fill_n(tile, int64_t{y_end - y_begin} * args.width, 0.f);
+              for (int64_t g = groups.begin[map]; g < groups.begin[map + 1]; ++g) {
+                const int64_t i = groups.boxes[g];
+                draw_box(args, maps + i * cells, args.boxes + 4 * i, y_begin, y_end, loops, mine,
+                         tile);
+              }
+            });
+}
+
+// A scan line: `steps` holds, per column, by how much the row rises there; boxes that begin or end
+// at a row change two steps each, so the cost does not depend on the area of boxes.
+void accumulate_boxes_cpu(const AccumulateBoxes& args, int threads) {
+  const AttentionLoops& loops = LABELPENET_PICK(kAttentionLoops);
+  const Groups groups(args.index, args.proposals, args.num_maps);
+  const int width = args.width;
+  for_tiles(
+      args.num_maps, args.height, width, threads, [&](int64_t map, int y_begin, int y_end, int) {
+        std::vector<Event> events;
+        for (int64_t g = groups.begin[map]; g < groups.begin[map + 1]; ++g) {
+          const int64_t i = groups.boxes[g];
+          const int begin = std::max(y_begin, first_pixel(args.boxes[4 * i + 1], args.height));
+          const int end = std::min(y_end, first_pixel(args.boxes[4 * i + 3], args.height));
+          if (begin >= end) continue;
+          events.push_back({begin, i, true});
+          if (end < y_end) events.push_back({end, i, false});
+        }
+        std::sort(events.begin(), events.end(),
+                  [](const Event& a, const Event& b) { return a.row < b.row; });
+        std::vector<int64_t> steps(int64_t{width} + 1);
+        float* row = args.out + (map * args.height + y_begin) * width;
+        auto event = events.begin();
+        for (int y = y_begin; y < y_end; ++y, row += width) {
+          if (y > y_begin && (event == events.end() || event->row > y)) {
+            std::copy_n(row - width, width, row);
+            continue;
+          }
+          for (; event != events.end() && event->row == y; ++event) {
+            const float* box = args.boxes + 4 * event->box;
+            const int begin = first_pixel(box[0], width), end = first_pixel(box[2], width);
+            if (begin >= end) continue;
+            const int64_t score = args.scores[event->box];
+            steps[begin] += event->begins ? score : -score;
+            steps[end] -= event->begins ? score : -score;
+          }
+          loops.integrate(steps.data(), args.unit, width, row);
+        }
+      });
+}
+
+}  // namespace labelpenet
