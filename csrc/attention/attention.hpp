@@ -12,8 +12,9 @@ struct ProjectAttention {
   const float* maps;     // [R, h, w], h and w >= 1
   const float* boxes;    // [R, 4]
   const int64_t* index;  // [R], in [0, num_maps)
-  float* scaled;         // [R, h, w], scratch, or null: add the samples as they are; else scaled so
+  float* scaled;         // [R, h, w] scratch, or null: add the samples as they are; else scaled so
                          // that what a box adds to the image sums to the sum of its map
+  double* weights;       // [R, h + w] scratch where `scaled` is not null
   float* out;            // [num_maps, height, width], written
   int64_t proposals;
   int cells_y, cells_x;  // h, w

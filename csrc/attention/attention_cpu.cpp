@@ -40,33 +40,20 @@ void for_tiles(int64_t num_maps, int height, int width, int threads, const Body&
   });
 }
 
-void scale_to_mass(const ProjectAttention& a, int64_t i, std::vector<double>& weight_x) {
+void scale_to_mass(const ProjectAttention& a, int64_t i) {
   const float* box = a.boxes + 4 * i;
   const Axis x = axis_of(box[0], box[2], a.cells_x, a.width);
   const Axis y = axis_of(box[1], box[3], a.cells_y, a.height);
-  const int64_t cells = int64_t{a.cells_y} * a.cells_x;
-  const float* map = a.maps + i * cells;
-  float* scaled = a.scaled + i * cells;
-  std::fill_n(scaled, cells, 0.f);
-  if (x.end <= x.begin || y.end <= y.begin) return;
+  const float* map = a.maps + i * a.cells_y * a.cells_x;
+  float* scaled = a.scaled + i * a.cells_y * a.cells_x;
+  double* weight_y = a.weights + i * (a.cells_y + a.cells_x);
+  double* weight_x = weight_y + a.cells_y;
+  for (int r = 0; r < a.cells_y; ++r) weight_y[r] = cell_weight(y, r, a.cells_y);
   for (int c = 0; c < a.cells_x; ++c) weight_x[c] = cell_weight(x, c, a.cells_x);
-  double mass = 0., sampled = 0.;
-  for (int r = 0; r < a.cells_y; ++r) {
-    const double weight_y = cell_weight(y, r, a.cells_y);
-    for (int c = 0; c < a.cells_x; ++c) {
-      const float value = map[int64_t{r} * a.cells_x + c];
-      mass += value;
-      sampled += weight_y * weight_x[c] * value;
-    }
-  }
-  if (!(sampled > 0.)) return;
-  for (int r = 0; r < a.cells_y; ++r) {
-    const bool seen = cell_weight(y, r, a.cells_y) > 0.;
-    for (int c = 0; c < a.cells_x; ++c)  // a cell that no pixel sees must not grow without bounds
-      if (seen && weight_x[c] > 0.)
-        scaled[int64_t{r} * a.cells_x + c] =
-            static_cast<float>(map[int64_t{r} * a.cells_x + c] * (mass / sampled));
-  }
+  const double factor = mass_factor(map, weight_y, weight_x, a.cells_y, a.cells_x);
+  for (int r = 0; r < a.cells_y; ++r)
+    for (int c = 0; c < a.cells_x; ++c)
+      *scaled++ = scale_cell(*map++, weight_y[r], weight_x[c], factor);
 }
 
 // Bilinear interpolation in two steps: the rows of cells that a tile needs are expanded to pixels
@@ -112,8 +99,7 @@ void project_attention_cpu(const ProjectAttention& args, int threads) {
   const float* maps = args.maps;
   if (args.scaled) {
     parallel_for(args.proposals, 64, threads, [&](int64_t begin, int64_t end, int) {
-      std::vector<double> weight_x(args.cells_x);
-      for (int64_t i = begin; i < end; ++i) scale_to_mass(args, i, weight_x);
+      for (int64_t i = begin; i < end; ++i) scale_to_mass(args, i);
     });
     maps = args.scaled;
   }

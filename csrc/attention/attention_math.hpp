@@ -60,6 +60,7 @@ static LABELPENET_HD double sum_of_u(const Axis& axis, double begin, double end)
 // The weight of cell j in all pixels of the axis together, in closed form: it rises from 0 to 1 as
 // u goes from j - 1 to j and falls to 0 at j + 1; outer cells stay at 1 beyond their centres.
 static LABELPENET_HD double cell_weight(const Axis& axis, int j, int cells) {
+  if (axis.end <= axis.begin) return 0.;
   const double low = j == 0 ? axis.begin : pixel_at(axis, j - 1.0);
   const double middle = pixel_at(axis, j);
   const double high = j == cells - 1 ? axis.end : pixel_at(axis, j + 1.0);
@@ -68,6 +69,25 @@ static LABELPENET_HD double cell_weight(const Axis& axis, int j, int cells) {
   const double down =
       j == cells - 1 ? high - middle : (j + 1.0) * (high - middle) - sum_of_u(axis, middle, high);
   return up + down > 0. ? up + down : 0.;
+}
+
+// What the samples of a map have to be multiplied with to sum to the map's sum; 0 where no sample
+// differs from 0. `weight_y` [h] and `weight_x` [w] are cell_weight() of the box's two axes.
+static LABELPENET_HD double mass_factor(const float* map, const double* weight_y,
+                                        const double* weight_x, int cells_y, int cells_x) {
+  double mass = 0., sampled = 0.;
+  for (int y = 0; y < cells_y; ++y)
+    for (int x = 0; x < cells_x; ++x, ++map) {
+      mass += *map;
+      sampled += weight_y[y] * weight_x[x] * *map;
+    }
+  return sampled > 0. ? mass / sampled : 0.;
+}
+
+// A cell that no pixel sees becomes 0: the factor, which owes nothing to it, may be without bounds.
+static LABELPENET_HD float scale_cell(float value, double weight_y, double weight_x,
+                                      double factor) {
+  return weight_y > 0. && weight_x > 0. ? static_cast<float>(value * factor) : 0.f;
 }
 
 }  // namespace labelpenet

@@ -4,19 +4,23 @@
 namespace labelpenet {
 namespace {
 
-void project(TensorView maps, TensorView boxes, TensorView index, TensorView scaled, TensorView out,
-             bool mass, int threads, uintptr_t stream) {
+void project(TensorView maps, TensorView boxes, TensorView index, TensorView scaled,
+             TensorView weights, TensorView out, bool mass, int threads, uintptr_t stream) {
   const int64_t proposals = maps.shape[0];
   expect(maps, "maps", DType::kFloat32, {-1, -1, -1});
   expect(boxes, "boxes", DType::kFloat32, {proposals, 4});
   expect(index, "index", DType::kInt64, {proposals});
   expect(out, "out", DType::kFloat32, {-1, -1, -1});
-  if (mass) expect(scaled, "scaled", DType::kFloat32, {proposals, maps.shape[1], maps.shape[2]});
-  expect_same_device({&maps, &boxes, &index, &out});
+  if (mass) {
+    expect(scaled, "scaled", DType::kFloat32, {proposals, maps.shape[1], maps.shape[2]});
+    expect(weights, "weights", DType::kFloat64, {proposals, maps.shape[1] + maps.shape[2]});
+  }
+  expect_same_device({&maps, &boxes, &index, &scaled, &weights, &out});
   const ProjectAttention args{maps.as<const float>(),
                               boxes.as<const float>(),
                               index.as<const int64_t>(),
                               mass ? scaled.as<float>() : nullptr,
+                              mass ? weights.as<double>() : nullptr,
                               out.as<float>(),
                               proposals,
                               static_cast<int>(maps.shape[1]),

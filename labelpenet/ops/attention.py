@@ -151,8 +151,10 @@ def _project(
     _check.finite("boxes", boxes)
     _check.index_range("index", index, num_maps)
     out = maps.new_empty((num_maps, height, width))
-    scaled = torch.empty_like(maps) if mass else maps
-    kernels().project_attention(maps, boxes, index, scaled, out, mass, *launch(maps))
+    proposals, cells_y, cells_x = maps.shape if mass else (0, 0, 0)
+    scaled = maps.new_empty((proposals, cells_y, cells_x))
+    weights = maps.new_empty((proposals, cells_y + cells_x), dtype=torch.float64)
+    kernels().project_attention(maps, boxes, index, scaled, weights, out, mass, *launch(maps))
     return out
 
 
