@@ -56,33 +56,26 @@ void scale_to_mass(const ProjectAttention& a, int64_t i) {
       *scaled++ = scale_cell(*map++, weight_y[r], weight_x[c], factor);
 }
 
-// Bilinear interpolation in two steps: the rows of cells that a tile needs are expanded to pixels
-// once per box, and every pixel row blends two of them.
-struct ProjectScratch {
-  std::vector<int> cell;
-  std::vector<float> fraction, rows;
-};
-
-void draw_box(const ProjectAttention& a, const float* map, const float* box, int y_begin, int y_end,
-              const AttentionLoops& loops, ProjectScratch& scratch, float* tile) {
-  Axis x = axis_of(box[0], box[2], a.cells_x, a.width);
-  Axis y = axis_of(box[1], box[3], a.cells_y, a.height);
-  y.begin = std::max(y.begin, y_begin);
-  y.end = std::min(y.end, y_end);
-  if (x.end <= x.begin || y.end <= y.begin) return;
-  const int n = x.end - x.begin;
-  const int first = sample(y, y.begin, a.cells_y).cell, last = sample(y, y.end - 1, a.cells_y).next;
-  loops.sample_pixels(x, a.cells_x, scratch.cell.data(), scratch.fraction.data());
-  for (int r = first; r <= last; ++r)
-    loops.expand(map + int64_t{r} * a.cells_x, a.cells_x, scratch.cell.data(),
-                 scratch.fraction.data(), n, scratch.rows.data() + int64_t{r} * a.width);
-  for (int py = y.begin; py < y.end; ++py) {
-    const Sample s = sample(y, py, a.cells_y);
-    loops.add_between(scratch.rows.data() + int64_t{s.cell} * a.width,
-                      scratch.rows.data() + int64_t{s.next} * a.width, s.fraction, n,
-                      tile + int64_t{py - y_begin} * a.width + x.begin);
+// One thread's memory to draw in.
+class Board {
+ public:
+  DrawingBoard cleared(int rows, int cells_y, int width, int first_row) {
+    const int64_t across = (width + kPixelBlock - 1) / kPixelBlock;
+    blocks_.resize((rows + cells_y + 2) * across);
+    std::fill_n(blocks_.begin(), rows * across, Block{});
+    Block* expanded = blocks_.data() + rows * across;
+    Block* fraction = expanded + cells_y * across;
+    return {blocks_.front().pixel,     expanded->pixel, fraction->pixel,
+            (fraction + across)->cell, first_row,       across * kPixelBlock};
   }
-}
+
+ private:
+  union alignas(64) Block {
+    float pixel[kPixelBlock];
+    int cell[kPixelBlock];
+  };
+  std::vector<Block> blocks_;
+};
 
 // What happens to the row of steps at one pixel row: a box begins or ends.
 struct Event {
@@ -104,20 +97,24 @@ void project_attention_cpu(const ProjectAttention& args, int threads) {
     maps = args.scaled;
   }
   const Groups groups(args.index, args.proposals, args.num_maps);
-  std::vector<ProjectScratch> scratch(std::max(1, threads));
+  std::vector<Board> boards(std::max(1, threads));
   for_tiles(args.num_maps, args.height, args.width, threads,
             [&](int64_t map, int y_begin, int y_end, int thread) {
-              ProjectScratch& mine = scratch[thread];
-              mine.cell.resize(args.width);
-              mine.fraction.resize(args.width);
-              mine.rows.resize(int64_t{args.cells_y} * args.width);
-              float* tile = args.out + (map * args.height + y_begin) * args.width;
-              std::fill_n(tile, int64_t{y_end - y_begin} * args.width, 0.f);
+              const DrawingBoard board =
+                  boards[thread].cleared(y_end - y_begin, args.cells_y, args.width, y_begin);
               for (int64_t g = groups.begin[map]; g < groups.begin[map + 1]; ++g) {
                 const int64_t i = groups.boxes[g];
-                draw_box(args, maps + i * cells, args.boxes + 4 * i, y_begin, y_end, loops, mine,
-                         tile);
+                const float* box = args.boxes + 4 * i;
+                const Axis x = axis_of(box[0], box[2], args.cells_x, args.width);
+                Axis y = axis_of(box[1], box[3], args.cells_y, args.height);
+                y.begin = std::max(y.begin, y_begin);
+                y.end = std::min(y.end, y_end);
+                if (x.begin < x.end && y.begin < y.end)
+                  loops.draw({maps + i * cells, y, x, args.cells_y, args.cells_x}, board);
               }
+              for (int y = y_begin; y < y_end; ++y)
+                std::copy_n(board.pixels + (y - y_begin) * board.pitch, args.width,
+                            args.out + (map * args.height + y) * args.width);
             });
 }
 
