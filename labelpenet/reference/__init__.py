@@ -1,1 +1,1 @@
-"""The ops in plain torch and numpy, equation by equation: what the kernels are tested against."""
+"""The ops and metrics in plain torch and numpy, equation by equation: what tests compare with."""
