@@ -1,0 +1,357 @@
+"""dense_crf: by hand, against the float64 lattice and exact sums, against pydensecrf, emulated."""
+
+from __future__ import annotations
+
+import doctest
+import functools
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelpenet.ops.dense_crf import (
+    BILATERAL,
+    GAUSSIAN,
+    BilateralKernel,
+    GaussianKernel,
+    Normalization,
+    dense_crf,
+    unary_from_probability,
+)
+from labelpenet.reference.dense_crf import (
+    ExactFilter,
+    LatticeFilter,
+    dense_crf_exact,
+    dense_crf_lattice,
+    features,
+)
+
+module = importlib.import_module("labelpenet.ops.dense_crf")  # not the function
+NORMALIZATIONS = list(Normalization)
+
+
+def photo(height, width, seed=0):
+    """[H, W, 3] uint8: smooth colours and noise."""
+    noise = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, height // 12 + 2, width // 12 + 2, generator=noise) * 300 - 20
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+    smooth = smooth + 6 * torch.randn(smooth.shape, generator=noise)
+    return smooth.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).contiguous()
+
+
+def unaries(maps, labels, height, width, seed=0):
+    noise = torch.Generator().manual_seed(seed)
+    coarse = 3 * torch.randn(maps, labels, height // 9 + 2, width // 9 + 2, generator=noise)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    smooth = smooth + torch.randn(smooth.shape, generator=noise)
+    return unary_from_probability(smooth.softmax(1))
+
+
+def potentials(gaussian=GAUSSIAN, bilateral=BILATERAL):
+    found = []
+    if gaussian is not None:
+        found.append((gaussian.sxy, 0.0, gaussian.compat))
+    if bilateral is not None:
+        found.append((bilateral.sxy, bilateral.srgb, bilateral.compat))
+    return found
+
+
+@functools.cache
+def photo_reference(maps, labels, height, width, normalization, iterations):
+    """What every instruction set is compared with, computed once."""
+    image, unary = photo(height, width), unaries(maps, labels, height, width)
+    return reference(image, unary, normalization=normalization, iterations=iterations)
+
+
+def reference(image, unary, gaussian=GAUSSIAN, bilateral=BILATERAL, **options):
+    options["normalization"] = options.pop("normalization", Normalization.SYMMETRIC).name
+    return torch.from_numpy(
+        dense_crf_lattice(
+            image.numpy(), unary.double().numpy(), potentials(gaussian, bilateral), **options
+        )
+    )
+
+
+def assert_close(got, expected, limit):
+    assert got.shape == expected.shape
+    assert torch.isfinite(got).all()
+    error = float((got.double() - expected.double()).abs().max()) if got.numel() else 0.0
+    assert error <= limit, f"largest error {error:.2e}, allowed {limit:.2e}"
+
+
+# ---- by hand -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "normalization", [Normalization.BEFORE, Normalization.AFTER, Normalization.SYMMETRIC]
+)
+@pytest.mark.parametrize("labels", [2, 3])
+def test_one_pixel(normalization, labels):
+    # K' = 1 for a single pixel, so Q = softmax(-U + 13 Q)
+    unary = torch.linspace(0.3, 1.0, labels).reshape(1, labels, 1, 1)
+    image = torch.full((1, 1, 3), 77, dtype=torch.uint8)
+    q = torch.softmax(-unary, 1)
+    for _ in range(3):
+        q = torch.softmax(-unary + 13 * q, 1)
+    assert_close(dense_crf(image, unary, iterations=3, normalization=normalization), q, 1e-6)
+
+
+@pytest.mark.parametrize("labels", [2, 5])
+def test_no_iterations_is_softmax(labels):
+    image, unary = photo(7, 9), unaries(3, labels, 7, 9)
+    assert_close(dense_crf(image, unary, iterations=0), torch.softmax(-unary, 1), 1e-6)
+
+
+def test_no_kernels_is_softmax():
+    image, unary = photo(7, 9), unaries(1, 4, 7, 9)
+    got = dense_crf(image, unary, gaussian=None, bilateral=None)
+    assert_close(got, torch.softmax(-unary, 1), 1e-6)
+
+
+def test_negative_compat_pushes_labels_apart():
+    unary = torch.tensor([0.4, 0.6]).reshape(1, 2, 1, 1)
+    image = torch.zeros(1, 1, 3, dtype=torch.uint8)
+    q = torch.softmax(-unary, 1)
+    got = dense_crf(
+        image, unary, iterations=1, gaussian=GaussianKernel(compat=-2.0), bilateral=None
+    )
+    assert_close(got, torch.softmax(-unary - 2 * q, 1), 1e-6)
+
+
+# ---- the specification of the specification -----------------------------------------------------
+@pytest.mark.parametrize(("sxy", "srgb"), [(3.0, 0.0), (30.0, 40.0)])
+def test_lattice_filter_approximates_the_exact_one(sxy, srgb):
+    f = features(photo(24, 30).numpy(), sxy, srgb)
+    x = np.random.default_rng(0).uniform(size=(len(f), 3))
+    ones = np.ones((len(f), 1))
+    exact, lattice = ExactFilter(f), LatticeFilter(f)
+    error = np.abs(lattice(x) / lattice(ones) - exact(x) / exact(ones))
+    assert error.max() < 0.05
+    assert error.mean() < 0.01
+    interior = (lattice(ones) / exact(ones)).reshape(24, 30)[8:-8, 8:-8]
+    assert 0.5 < interior.mean() < 1.3  # vertices that no pixel touches are missing
+
+
+def test_lattice_crf_approximates_the_exact_one():
+    image, unary = photo(20, 24), unaries(1, 3, 20, 24)
+    exact = dense_crf_exact(image.numpy(), unary.double().numpy(), potentials())
+    error = np.abs(dense_crf(image, unary).numpy() - exact)
+    assert error.mean() < 0.06
+    assert (dense_crf(image, unary).numpy().argmax(1) == exact.argmax(1)).mean() > 0.9
+
+
+# ---- against the reference ---------------------------------------------------------------------
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize(("maps", "labels"), [(1, 2), (3, 2), (2, 3), (1, 21), (1, 45)])
+def test_reference(maps, labels, normalization, isa):
+    image, unary = photo(21, 35), unaries(maps, labels, 21, 35)
+    got = dense_crf(image, unary, iterations=4, normalization=normalization)
+    expected = photo_reference(maps, labels, 21, 35, normalization, 4)
+    # without normalisation the scores are thousands: their rounding shows
+    assert_close(got, expected, 1e-3 if normalization is Normalization.NONE else 5e-5)
+    assert_close(got.sum(1), torch.ones(maps, 21, 35), 1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 2), (5, 7), (16, 16), (12, 50)])
+@pytest.mark.parametrize("labels", [2, 4])
+def test_sizes(size, labels):
+    image, unary = photo(*size), unaries(2, labels, *size)
+    assert_close(dense_crf(image, unary), reference(image, unary), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("gaussian", "bilateral"),
+    [
+        (GAUSSIAN, None),
+        (None, BILATERAL),
+        (GaussianKernel(1, 3), BilateralKernel(67, 3, 4)),
+        (GaussianKernel(0.05, 1), BilateralKernel(0.2, 0.3, 5)),  # keys above 32 bits
+        (GaussianKernel(1e6, 2), BilateralKernel(1e6, 1e6, 2)),  # one vertex
+    ],
+)
+@pytest.mark.parametrize("labels", [2, 3])
+def test_kernels(gaussian, bilateral, labels):
+    image, unary = photo(15, 21), unaries(1, labels, 15, 21)
+    got = dense_crf(image, unary, gaussian=gaussian, bilateral=bilateral)
+    assert_close(got, reference(image, unary, gaussian, bilateral), 1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_flat_image(value):
+    image = torch.full((20, 30, 3), value, dtype=torch.uint8)
+    unary = unaries(1, 2, 20, 30)
+    assert_close(dense_crf(image, unary), reference(image, unary), 1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(1, 12), st.integers(1, 12), st.integers(2, 9), st.integers(0, 9),
+    st.floats(0.3, 100), st.floats(1, 200), st.integers(0, 10**6),
+)  # fmt: skip
+def test_any_size_and_width(height, width, labels, maps, sxy, srgb, seed):
+    noise = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (height, width, 3), generator=noise, dtype=torch.uint8)
+    unary = 4 * torch.rand(maps, labels, height, width, generator=noise)
+    bilateral = BilateralKernel(sxy, srgb, 4)
+    got = dense_crf(image, unary, iterations=2, bilateral=bilateral)
+    assert_close(got, reference(image, unary, bilateral=bilateral, iterations=2), 1e-4)
+
+
+# ---- invariances -------------------------------------------------------------------------------
+@pytest.mark.parametrize(("maps", "labels"), [(1, 2), (5, 2), (1, 6)])
+def test_result_does_not_depend_on_the_thread_count(maps, labels):
+    image, unary = photo(70, 90), unaries(maps, labels, 70, 90)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 5):
+            torch.set_num_threads(count)
+            results.append(dense_crf(image, unary))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert torch.equal(results[0], other)
+
+
+@pytest.mark.parametrize(("maps", "labels"), [(35, 2), (3, 5)])
+def test_maps_are_independent(maps, labels):
+    image, unary = photo(18, 25), unaries(maps, labels, 18, 25)
+    together = dense_crf(image, unary)
+    alone = torch.cat([dense_crf(image, one[None]) for one in unary])
+    assert_close(together, alone, 1e-5)
+
+
+def test_swapping_labels_swaps_the_result():
+    image, unary = photo(18, 25), unaries(1, 2, 18, 25)
+    assert_close(dense_crf(image, unary.flip(1)).flip(1), dense_crf(image, unary), 1e-4)
+
+
+def test_extreme_unaries():
+    image = photo(6, 8)
+    for labels in (2, 3):
+        unary = unaries(1, labels, 6, 8)
+        unary[0, 0, :3], unary[0, 1, 3:] = 3e38, -3e38
+        got = dense_crf(image, unary)
+        assert_close(got.sum(1), torch.ones(1, 6, 8), 1e-5)
+        assert (got[0, 1, 3:] == 1).all()
+
+
+def test_strides_do_not_matter():
+    image, unary = photo(12, 17), unaries(2, 3, 12, 17)
+    wide = torch.zeros(12, 34, 4, dtype=torch.uint8)
+    wide[:, ::2, :3] = image
+    sparse = unary.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0)
+    got = dense_crf(wide[:, ::2, :3], sparse)
+    assert got.is_contiguous()
+    assert torch.equal(got, dense_crf(image, unary))
+
+
+def test_empty():
+    image = photo(4, 5)
+    assert dense_crf(image, torch.zeros(0, 2, 4, 5)).shape == (0, 2, 4, 5)
+    nothing = dense_crf(torch.zeros(0, 5, 3, dtype=torch.uint8), torch.zeros(1, 2, 0, 5))
+    assert nothing.shape == (1, 2, 0, 5)
+
+
+# ---- against the peer --------------------------------------------------------------------------
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("labels", [2, 21])
+@pytest.mark.parametrize("size", [(61, 84), (1, 50), (100, 67)])
+def test_peer(size, labels, normalization):
+    peer = pytest.importorskip("pydensecrf.densecrf")
+    kinds = (
+        peer.NO_NORMALIZATION,
+        peer.NORMALIZE_BEFORE,
+        peer.NORMALIZE_AFTER,
+        peer.NORMALIZE_SYMMETRIC,
+    )
+    image, unary = photo(*size), unaries(1, labels, *size)
+    crf = peer.DenseCRF2D(size[1], size[0], labels)
+    crf.setUnaryEnergy(unary.reshape(labels, -1).numpy())
+    kind = kinds[normalization]
+    crf.addPairwiseGaussian(sxy=3, compat=3, normalization=kind)
+    crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image.numpy(), compat=10, normalization=kind)
+    expected = torch.from_numpy(np.array(crf.inference(10))).reshape(1, labels, *size)
+    error = (dense_crf(image, unary, normalization=normalization) - expected).abs()
+    if normalization is Normalization.NONE:
+        # scores of 1e4 and more in float32: a pixel between two labels may fall either way
+        assert (error > 1e-3).float().mean() < 1e-3
+    else:
+        assert float(error.max()) < 1e-3
+
+
+# ---- at the door -------------------------------------------------------------------------------
+IMAGE, UNARY = torch.zeros(4, 5, 3, dtype=torch.uint8), torch.zeros(1, 2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"image": IMAGE.float()}, TypeError, "image: expected .* uint8, got .* float32"),
+        ({"image": IMAGE[..., :1]}, ValueError, r"image: expected \[H, W, 3\]"),
+        ({"image": IMAGE.numpy()}, TypeError, "image: expected .* got ndarray"),
+        ({"unary": UNARY[0]}, ValueError, "unary: expected"),
+        ({"unary": UNARY[..., :4]}, ValueError, r"unary: expected \[K, L, 4, 5\]"),
+        ({"unary": UNARY.double()}, TypeError, "unary: expected .* float32"),
+        ({"unary": UNARY[:, :1]}, ValueError, "unary: expected at least 2 labels"),
+        ({"unary": UNARY + float("nan")}, ValueError, "unary: expected finite"),
+        ({"unary": UNARY + float("inf")}, ValueError, "unary: expected finite"),
+        ({"unary": UNARY.clone().requires_grad_()}, ValueError, "unary: needs a gradient"),
+        ({"iterations": -1}, ValueError, "iterations: expected at least 0"),
+        ({"iterations": 1.5}, TypeError, "iterations: expected an int"),
+        ({"iterations": True}, TypeError, "iterations: expected an int"),
+        ({"gaussian": GaussianKernel(sxy=0)}, ValueError, "gaussian.sxy: expected a number above"),
+        ({"gaussian": GaussianKernel(sxy=-1)}, ValueError, "gaussian.sxy: expected"),
+        ({"gaussian": GaussianKernel(compat=float("nan"))}, ValueError, "gaussian.compat"),
+        ({"gaussian": BILATERAL}, TypeError, "gaussian: expected GaussianKernel"),
+        ({"gaussian": GaussianKernel(sxy=1e-30)}, ValueError, "too small"),
+        ({"gaussian": GaussianKernel(sxy=1e-320)}, ValueError, "sxy"),
+        ({"gaussian": GaussianKernel(compat=1e300)}, ValueError, "gaussian.compat"),
+        ({"bilateral": BilateralKernel(sxy=1e300)}, ValueError, "bilateral.sxy"),
+        ({"bilateral": BilateralKernel(srgb=0)}, ValueError, "bilateral.srgb: expected"),
+        ({"bilateral": BilateralKernel(srgb=1e-9)}, ValueError, "too small"),
+        ({"bilateral": (80, 13, 10)}, TypeError, "bilateral: expected BilateralKernel"),
+        ({"normalization": 3}, TypeError, "normalization: expected Normalization"),
+    ],
+)  # fmt: skip
+def test_bad_input(change, error, message):
+    arguments = {"image": IMAGE, "unary": UNARY} | change
+    image, unary = arguments.pop("image"), arguments.pop("unary")
+    with pytest.raises(error, match=message):
+        dense_crf(image, unary, **arguments)
+
+
+# ---- unaries -----------------------------------------------------------------------------------
+def test_unary_from_probability():
+    p = torch.tensor([[0.2, 0.0], [0.8, 1.0]]).reshape(1, 2, 1, 2)
+    assert_close(unary_from_probability(p).neg().exp(), p.clamp_min(1e-5), 1e-6)
+    three = torch.tensor([0.2, 0.5, 0.3]).reshape(1, 3, 1, 1)
+    got = unary_from_probability(three, gt_prob=0.7).neg().exp().flatten()
+    assert_close(got, torch.tensor([0.15, 0.7, 0.15]), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("probability", "gt_prob", "error", "message"),
+    [
+        (torch.zeros(1, 2, dtype=torch.float64), None, TypeError, "probability: expected"),
+        (torch.zeros(1, 1, 3), None, ValueError, "probability: expected .* L at least 2"),
+        (torch.zeros(2), None, ValueError, "probability: expected"),
+        (torch.zeros(1, 2), 1.0, ValueError, "gt_prob: expected"),
+        (torch.zeros(1, 2), 0, ValueError, "gt_prob: expected"),
+        (torch.zeros(1, 2), "a", TypeError, "gt_prob: expected"),
+    ],
+)
+def test_unary_from_probability_refuses(probability, gt_prob, error, message):
+    with pytest.raises(error, match=message):
+        unary_from_probability(probability, gt_prob=gt_prob)
+
+
+# ---- torch -------------------------------------------------------------------------------------
+def test_opcheck():
+    image, unary = photo(5, 6), unaries(2, 3, 5, 6)
+    torch.library.opcheck(module._OP.op, (image, unary, 2, [3.0, 0.0, 3.0, 80.0, 13.0, 10.0], 3))
+
+
+def test_examples():
+    assert doctest.testmod(module).failed == 0
