@@ -1,0 +1,402 @@
+"""Selective search against its plain reference, by hand, on odd images and on real photos."""
+
+from __future__ import annotations
+
+import csv
+import random
+import warnings
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from labelpenet import _C
+from labelpenet.ops import selective_search, selective_search_regions
+from labelpenet.reference import selective_search as reference
+
+SPACES = {
+    "hsv": (0, reference.hsv),
+    "lab": (1, reference.lab),
+    "rgi": (2, reference.rgi),
+    "hue": (3, lambda image: reference.hsv(image)[:1]),
+    "intensity": (4, reference.intensity),
+}
+TERM_SETS = [15, 14, 1, 2, 4, 8, 5, 10]
+
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+
+def noise(height, width, seed=0, channels=None):
+    """Random bytes, and rectangles of one color over them: textures, flat areas, ties."""
+    rng = np.random.default_rng(seed)
+    shape = (height, width, 3) if channels is None else (channels, height, width)
+    image = rng.integers(0, 256, shape, dtype=np.uint8)
+    rows, columns = (slice(None),) * (0 if channels is None else 1), None
+    for _ in range(4):
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        columns = (slice(y, y + height // 2 + 1), slice(x, x + width // 2 + 1))
+        image[rows + columns] = rng.integers(0, 256)
+    return image
+
+
+def planes_of(image, space):
+    data = np.frombuffer(_C.selective_search_color(torch.from_numpy(image), space), np.uint8)
+    return data.reshape(-1, *image.shape[:2])
+
+
+def segment(planes, k, min_size):
+    labels = torch.full(planes.shape[1:], -1, dtype=torch.int32)
+    count = _C.selective_search_segment(torch.from_numpy(planes.copy()), k, min_size, labels)
+    assert count == len(labels.unique()) == labels.max() + 1
+    return labels.numpy()
+
+
+def group(planes, labels, terms):
+    """Boxes and children, as reference.group."""
+    args = torch.from_numpy(planes.copy()), torch.from_numpy(labels.copy()), labels.max() + 1
+    children, boxes = _C.selective_search_group(*args, terms)
+    return (
+        np.frombuffer(boxes, np.int32).reshape(-1, 4),
+        np.frombuffer(children, np.int32).reshape(-1, 2),
+    )
+
+
+def decoded(rle):
+    height, width = rle["size"]
+    with warnings.catch_warnings():  # pycocotools wheels older than NumPy 2's __array__(copy=)
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return coco_mask.decode(coco_mask.frPyObjects(rle, height, width)).astype(bool)
+
+
+# ---- color ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_color_is_within_a_level_of_float64(space):
+    grid = np.array([0, 1, 2, 5, 11, 40, 85, 128, 170, 213, 254, 255], np.uint8)
+    image = np.stack(np.meshgrid(grid, grid, grid, indexing="ij"), -1).reshape(
+        len(grid) ** 2, -1, 3
+    )
+    number, convert = SPACES[space]
+    difference = planes_of(image, number) - convert(image)
+    if space in ("hsv", "hue"):
+        difference[0] = (difference[0] + 128) % 256 - 128
+    assert np.abs(difference).max() < 1.2
+
+
+def test_color_by_hand():
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
+    hue, saturation, value = planes_of(image, 0)[:, 0]
+    assert hue.tolist() == [0, 85, 170, 0]
+    assert saturation.tolist() == [255, 255, 255, 0]
+    assert value.tolist() == [255, 255, 255, 255]
+    assert planes_of(image, 1)[:, 0, 3].tolist() == [255, 128, 128]
+    assert planes_of(image, 2)[:, 0].T.tolist()[0] == [255, 0, 77]
+
+
+# ---- base segmentation ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("k", "min_size"), [(20, 1), (150, 6), (1000, 1), (0, 1), (300, 1000)])
+def test_segmentation_is_the_reference(channels, k, min_size):
+    for seed, size in enumerate([(1, 1), (1, 9), (9, 1), (2, 2), (13, 17), (21, 16)]):
+        planes = noise(*size, seed, channels)
+        expected = reference.graph_segmentation(planes, k, min_size)
+        np.testing.assert_array_equal(segment(planes, k, min_size), expected)
+
+
+def test_segmentation_by_hand():
+    # Two flat halves, 200 levels apart: the blur spreads the step over four columns.
+    planes = np.zeros((1, 6, 12), np.uint8)
+    planes[:, :, 6:] = 200
+    halves = np.repeat(np.arange(2), 6)[None].repeat(6, 0)
+    # Every edge is at most 128 / 256 * 200 = 100 levels. k = 1: a pixel joins by an edge of 1
+    # level, so the columns of the slope stay alone unless they are too small.
+    assert segment(planes, 1, 1)[0].tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 5]
+    np.testing.assert_array_equal(segment(planes, 100, 20), halves)
+    assert segment(planes, 1e6, 1).max() == 0  # nothing keeps regions apart
+    assert segment(planes, 1, 37).max() == 0  # 36 pixels are too few
+
+
+def test_segmentation_respects_min_size(isa):
+    planes = noise(40, 50, 3, 3)
+    for min_size in (1, 5, 50):
+        assert np.bincount(segment(planes, 30, min_size).ravel()).min() >= min_size
+
+
+# ---- grouping ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("terms", TERM_SETS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grouping_is_the_reference(channels, terms):
+    for seed, size in enumerate([(1, 7), (12, 10), (24, 31)]):
+        planes = noise(*size, seed, channels)
+        labels = reference.graph_segmentation(planes, 100, 8)
+        boxes, children = group(planes, labels, terms)
+        expected_boxes, expected_children = reference.group(planes, labels, terms)
+        np.testing.assert_array_equal(children, expected_children)
+        np.testing.assert_array_equal(boxes, expected_boxes)
+
+
+@pytest.mark.parametrize(
+    ("terms", "first"),
+    [
+        (1, [0, 3]),  # color: both are black
+        (4, [1, 2]),  # size: the two smallest
+        (8, [2, 3]),  # fill: together they are a square
+        (2, [0, 1]),  # texture: none has any, so the lowest numbers
+    ],
+)
+def test_grouping_by_hand(terms, first):
+    labels = np.array([[0, 0, 1, 1], [0, 0, 2, 3], [0, 0, 3, 3]], np.int32)
+    flat = np.zeros((1, 3, 4), np.uint8)
+    planes = flat if terms == 2 else np.array([[0, 255, 128, 0]], np.uint8)[:, labels]
+    boxes, children = group(planes, labels, terms)
+    assert children[0].tolist() == first
+    assert children.shape == (3, 2)
+    assert boxes[:4].tolist() == [[0, 0, 2, 3], [2, 0, 4, 1], [2, 1, 3, 2], [2, 1, 4, 3]]
+    assert boxes[-1].tolist() == [0, 0, 4, 3]
+
+
+# ---- the whole search ----------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 24), st.integers(1, 24), st.integers(0, 1000), st.integers(1, 6), st.booleans()
+)
+@settings(max_examples=12, deadline=None)
+def test_search_is_the_reference(height, width, seed, min_side, regions):
+    image = noise(height, width, seed)
+    ks, terms, min_size = [20.0, 100.0], [15, 14], 5
+    spaces = [0, 1, 4]
+    boxes, counts, offsets = _C.selective_search(
+        torch.from_numpy(image), spaces, ks, terms, min_size, min_side, seed, regions, 2
+    )
+    got = np.frombuffer(boxes, np.float32).reshape(-1, 4)
+    expected = reference.selective_search(
+        [planes_of(image, s) for s in spaces], ks, terms, min_size, min_side, seed
+    )
+    np.testing.assert_array_equal(got, expected)
+    assert len(offsets) == (8 * (len(got) + 1) if regions else 0)
+    assert bool(counts) == (regions and len(got) > 0)
+
+
+@pytest.mark.parametrize("preset", ["fast", "quality"])
+def test_same_on_every_thread_count_and_instruction_set(preset):
+    image = noise(90, 120)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count, isa in [(1, "baseline"), (2, ""), (5, "")]:
+            torch.set_num_threads(count)
+            _C.force_isa(isa)
+            boxes, regions = selective_search_regions(image, preset, seed=3)
+            results.append((boxes, regions.counts, regions.offsets))
+    finally:
+        torch.set_num_threads(threads)
+        _C.force_isa("")
+    assert len(results[0][0]) > 20
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
+
+
+def test_same_on_this_instruction_set(isa):
+    image = noise(60, 70)
+    boxes = selective_search(image, min_side=1)
+    _C.force_isa("baseline")
+    assert torch.equal(boxes, selective_search(image, min_side=1))
+
+
+def test_seed_changes_the_order_alone():
+    image = noise(90, 120)
+    first, again, other = (selective_search(image, seed=s).tolist() for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+    assert sorted(first) == sorted(other)
+
+
+def test_boxes_are_unique_inside_and_large_enough():
+    image = noise(70, 100)
+    boxes = selective_search(image, min_side=13)
+    assert boxes.dtype == torch.float32
+    assert len({tuple(box) for box in boxes.tolist()}) == len(boxes) > 0
+    assert (boxes[:, 2:] - boxes[:, :2]).min() >= 13
+    assert boxes[:, :2].min() >= 0
+    assert boxes[:, 2].max() <= 100
+    assert boxes[:, 3].max() <= 70
+    assert [0.0, 0.0, 100.0, 70.0] in boxes.tolist()
+
+
+# ---- regions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 75), (1, 40), (40, 1), (1, 1), (33, 2)])
+def test_regions_are_masks_with_these_boxes(height, width):
+    image = noise(height, width)
+    boxes, regions = selective_search_regions(image, min_side=1)
+    assert torch.equal(boxes, selective_search(image, min_side=1))
+    assert len(regions) == len(boxes) > 0
+    assert regions.counts.dtype == torch.int32
+    assert regions.offsets.dtype == torch.int64
+    for i, box in enumerate(boxes.tolist()):
+        mask = decoded(regions[i])
+        np.testing.assert_array_equal(mask, regions.mask(i).numpy())
+        ys, xs = np.nonzero(mask)
+        assert [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] == box
+        runs = regions[i]["counts"]
+        assert sum(runs) == height * width
+        assert min(runs[1:]) > 0  # only the first run may be empty
+    assert regions[-1] == regions[len(regions) - 1]
+    with pytest.raises(IndexError, match="index: expected one of"):
+        regions[len(regions)]
+
+
+def test_a_region_is_the_shape_not_its_box():
+    image = np.full((60, 80, 3), 255, np.uint8)
+    image[10:50, 10:30] = image[30:50, 10:70] = (200, 30, 30)
+    boxes, regions = selective_search_regions(image)
+    index = boxes.tolist().index([10.0, 10.0, 70.0, 50.0])
+    shape = image[:, :, 1] == 30
+    assert (regions.mask(index).numpy() != shape).sum() <= 6  # the blur rounds its six corners
+
+
+# ---- odd images ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["fast", "quality"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 30), (30, 1), (2, 3), (300, 200)])
+def test_constant_image_is_one_region(height, width, preset):
+    for value in (0, 255):
+        image = np.full((height, width, 3), value, np.uint8)
+        assert selective_search(image, preset, min_side=1).tolist() == [[0, 0, width, height]]
+    assert len(selective_search(image)) == (height >= 20 and width >= 20)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 10_000), (10_000, 1), (3, 10_000), (10_000, 30)])
+def test_long_images(height, width):
+    boxes, regions = selective_search_regions(noise(height, width), min_side=1)
+    assert [0.0, 0.0, width, height] in boxes.tolist()
+    assert int(regions.counts.sum()) == len(boxes) * height * width
+
+
+def test_no_proposals_below_the_smallest_side():
+    boxes, regions = selective_search_regions(noise(19, 50))
+    assert boxes.shape == (0, 4)
+    assert boxes.dtype == torch.float32
+    assert len(regions) == 0
+    assert regions.counts.shape == (0,)
+
+
+def test_accepts_arrays_tensors_views_and_read_only_memory():
+    image = noise(50, 60)
+    expected = selective_search(image)
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    planar = torch.from_numpy(image).permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    for same in (torch.from_numpy(image), read_only, bgr[:, :, ::-1], planar):
+        assert torch.equal(selective_search(same), expected)
+
+
+IMAGE = torch.zeros(8, 9, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"image": IMAGE.float()}, TypeError, r"image: expected \[H, W, 3\] uint8.*float32"),
+        ({"image": IMAGE[:, :, :1]}, ValueError, r"image: expected \[H, W, 3\].*\[8, 9, 1\]"),
+        ({"image": IMAGE[0]}, ValueError, "image: expected"),
+        ({"image": IMAGE[:0]}, ValueError, "image: expected 1 to"),
+        (
+            {"image": IMAGE[:1].expand(1 << 20, 9, 3)[:, :1].expand(-1, 1 << 9, 3)},
+            ValueError,
+            "1 to",
+        ),
+        ({"image": "photo.jpg"}, TypeError, "image: expected.*got str"),
+        ({"image": None}, TypeError, "image: expected.*got NoneType"),
+        ({"preset": "best"}, ValueError, "preset: expected fast or quality, got 'best'"),
+        ({"preset": None}, ValueError, "preset: expected fast or quality, got None"),
+        ({"min_side": 0}, ValueError, "min_side: expected an int in"),
+        ({"min_side": 2.0}, TypeError, "min_side: expected an int, got float"),
+        ({"seed": -1}, ValueError, "seed: expected an int in"),
+        ({"seed": 1 << 63}, ValueError, "seed: expected an int in"),
+        ({"seed": True}, TypeError, "seed: expected an int, got bool"),
+    ],
+)
+@pytest.mark.parametrize("function", [selective_search, selective_search_regions])
+def test_bad_input(function, arguments, error, message):
+    with pytest.raises(error, match=message):
+        function(**({"image": IMAGE} | arguments))
+
+
+# ---- torch ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_opcheck(regions):
+    image = torch.from_numpy(noise(40, 50))
+    args = (image, [0, 4], [100.0], [15], 20, 5, 0, regions)
+    torch.library.opcheck(torch.ops.labelpenet.selective_search.default, args)
+
+
+def test_compiles():
+    image = torch.from_numpy(noise(40, 50))
+    function = torch.compile(
+        lambda x: selective_search(x, min_side=5) * 2, backend="eager", fullgraph=True
+    )
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        assert torch.equal(function(image), selective_search(image, min_side=5) * 2)
+
+
+# ---- real photos ---------------------------------------------------------------------------------
+
+
+def best_overlaps(truth, boxes):
+    low = np.maximum(truth[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(truth[:, None, 2:], boxes[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    areas = [(b[:, 2:] - b[:, :2]).prod(1) for b in (truth, boxes)]
+    return (shared / (areas[0][:, None] + areas[1][None] - shared)).max(1)
+
+
+def opencv_boxes(cv2, image):
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search.setBaseImage(np.ascontiguousarray(image[:, :, ::-1]))
+    search.switchToSelectiveSearchFast()
+    boxes = search.process()
+    boxes = boxes[(boxes[:, 2:] >= 20).all(1)].astype(np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def test_recall_on_photos_is_that_of_opencv(shared):
+    cv2 = pytest.importorskip("cv2")
+    if not hasattr(cv2, "ximgproc"):
+        pytest.skip("no cv2.ximgproc: opencv-contrib is not installed")
+    folder = shared / "data" / "voc12-mini"
+    with (folder / "dev.csv").open() as file:
+        paths = [folder / row["image"] for row in csv.DictReader(file)]
+    ours, theirs = [], []
+    for path in random.Random(0).sample(paths, 10):
+        image = np.array(Image.open(path).convert("RGB"))
+        annotation = path.parents[1] / "Annotations" / f"{path.stem}.xml"
+        truth = np.array(
+            [
+                [float(box.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax")]
+                for box in ElementTree.parse(annotation).iter("bndbox")
+            ]
+        ) - [1, 1, 0, 0]
+        peer, boxes = opencv_boxes(cv2, image), selective_search(image).numpy()
+        count = min(len(peer), len(boxes))
+        ours.append(best_overlaps(truth, boxes[:count]))
+        theirs.append(best_overlaps(truth, peer[:count]))
+    assert np.concatenate(ours).mean() > 0.995 * np.concatenate(theirs).mean()
