@@ -225,7 +225,9 @@ class TrainConfig:
         flip: Draw horizontal flips.
         optimizer: SGD (paper) or AdamW.
         rate: Learning rate of new layers.
-        fc_rate: Factor on it for fc6 and fc7.
+        fc6_rate: Factor on it for fc6, whose thousands of inputs are all positive: a small step of
+            every weight is a large one of its output.
+        fc7_rate: Factor on it for fc7.
         stage5_rate: Factor on it for stage 5.
         decay_at: Share of the steps after which the rate drops to a tenth.
         warmup: Steps over which the rate rises from zero.
@@ -244,7 +246,8 @@ class TrainConfig:
     flip: bool = True
     optimizer: Optimizer = Optimizer.SGD
     rate: Positive = 1e-3
-    fc_rate: Positive = 1.0
+    fc6_rate: Positive = 1.0
+    fc7_rate: Positive = 1.0
     stage5_rate: Positive = 1.0
     decay_at: Fraction = 0.8
     warmup: Annotated[int, Field(ge=0)] = 200

@@ -156,7 +156,10 @@ class _Fire(nn.Module):
         return torch.relu(torch.cat((self.expand1x1(x), self.expand3x3(x)), 1))
 
 
-# conv10's logits are in the tens; a tenth of them lets fresh classifiers start near zero.
+# ROI-pooled fire9 features average 33, and conv10's logits are in the tens (measured): fresh
+# layers on top would start far from zero and learn in leaps. ReLU networks let a factor move from
+# one layer to the next, so fire9 gives features near 1 and fc6 starts from a tenth of conv10.
+_FIRE9_SCALE = 1 / 32
 _CONV10_SCALE = 0.1
 
 
@@ -212,6 +215,10 @@ class SqueezeNet(Backbone):
             _kaiming(fire)
         else:
             load_into(fire, select(self._state, "features.12."), "squeezenet1_0 features.12")
+            with torch.no_grad():
+                for layer in (fire.expand1x1, fire.expand3x3):
+                    for parameter in layer.parameters():
+                        parameter *= _FIRE9_SCALE
         return fire
 
     def make_fc(self, channels: int, width: int, dropout: float) -> FcHead:
@@ -228,7 +235,7 @@ class SqueezeNet(Backbone):
             count = min(width, 1000)
             with torch.no_grad():
                 tiled = rows.weight[:count].reshape(count, 512, 1).expand(-1, -1, 49) / 49
-                head.fc6.weight[:count] = tiled.reshape(count, -1) * _CONV10_SCALE
+                head.fc6.weight[:count] = tiled.reshape(count, -1) * _CONV10_SCALE / _FIRE9_SCALE
                 head.fc6.bias[:count] = rows.bias[:count] * _CONV10_SCALE  # type: ignore[index]
                 head.fc7.weight += torch.eye(width)
         return head

@@ -11,15 +11,13 @@ from labelpenet.config import Optimizer, TrainConfig
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    """Parameters by learning rate (stage 5, fc6 and fc7, the rest), biases without decay."""
+    """Parameters by learning rate (stage 5, fc6, fc7, the rest), biases without decay."""
+    factors = {"stage5": config.stage5_rate, "fc6": config.fc6_rate, "fc7": config.fc7_rate}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        parts = name.split(".")
-        factor = config.fc_rate if "fc" in parts else 1.0
-        if "stage5" in parts or "trunk" in parts:
-            factor = config.stage5_rate
+        factor = next((factors[part] for part in name.split(".") if part in factors), 1.0)
         decay = 0.0 if parameter.dim() == 1 else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
     return [
