@@ -78,7 +78,8 @@ class Cascade(nn.Module):
         right = max(smallest - x.shape[-1], 0)
         if bottom or right:
             x = nn.functional.pad(x, (0, right, 0, bottom))
-        features: Tensor = self.backbone.trunk(x)
+        # the layout in which convolutions and pooling run fastest on a CPU
+        features: Tensor = self.backbone.trunk(x.contiguous(memory_format=torch.channels_last))
         return features
 
     def module(self, number: int) -> nn.Module:

@@ -43,7 +43,7 @@ class Stepper:
         if config.optimizer is Optimizer.SGD:
             self.optimizer = torch.optim.SGD(groups, lr=config.rate, momentum=config.momentum)
         else:
-            self.optimizer = torch.optim.AdamW(groups, lr=config.rate)
+            self.optimizer = torch.optim.AdamW(groups, lr=config.rate, fused=True)
         drop = max(round(steps * config.decay_at), 1)
         warmup = min(config.warmup, max(steps // 10, 1))
 
