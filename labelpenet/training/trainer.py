@@ -165,7 +165,7 @@ class Trainer:
                 total = torch.stack(list(losses.values())).sum()
                 (total / train.batch).backward()  # type: ignore[no-untyped-call]
                 for name, value in losses.items():
-                    sums[name] += float(value) / train.batch
+                    sums[name] += float(value.detach()) / train.batch
             stepper.step()
             if (step + 1) % _LOG_EVERY == 0 or step + 1 == steps:
                 count = step % _LOG_EVERY + 1
