@@ -234,6 +234,7 @@ def test_pickled_coco_parses_again(coco):
     np.testing.assert_array_equal(copy["a"].masks, truth["a"].masks)
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools with numpy 2
 def test_real_coco_as_pycocotools_reads_it(shared):
     from pycocotools.coco import COCO
 
