@@ -122,6 +122,13 @@ def test_first_picture_of_an_animation(tmp_path):
     assert load_image(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
 
 
+def test_picture_of_two_cameras(tmp_path):
+    frames = [Image.new("RGB", (16, 8), (value, 0, 0)) for value in (255, 0)]
+    frames[0].save(tmp_path / "stereo.jpg", "MPO", save_all=True, append_images=frames[1:])
+    assert load_image(tmp_path / "stereo.jpg")[4, 8, 0] > 250
+    assert image_size(tmp_path / "stereo.jpg") == (8, 16)
+
+
 def jpeg(size=(64, 48)) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     buffer = io.BytesIO()

@@ -369,6 +369,12 @@ def test_images_without_proposals(dataset, path):
     assert check_for_training(dataset, store)[0] == "cat/0: has 0 proposals"
 
 
+def test_a_name_that_is_there_twice_is_computed_once(dataset, path):
+    doubled = Dataset(dataset.classes, dataset.records[:2] * 2)
+    assert run(doubled, path).computed == 2
+    assert len(ProposalStore.open(path)) == 2
+
+
 def test_an_empty_dataset_gives_an_empty_store(path):
     assert run(Dataset((), ()), path).computed == 0
     assert len(ProposalStore.open(path)) == 0
@@ -433,7 +439,5 @@ def test_real_photos(shared, path):
     dataset = load_dataset(shared / "data/voc12-mini", split="dev")
     few = Dataset(dataset.classes, dataset.records[:6])
     assert run(few, path, workers=2).computed == 6
-    store = ProposalStore.open(path)
-    few = Dataset(dataset.classes, dataset.records[:6])
-    problems = check_for_training(few, store)
+    problems = check_for_training(few, ProposalStore.open(path))
     assert all(problem.startswith("class ") for problem in problems)

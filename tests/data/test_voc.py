@@ -176,6 +176,12 @@ def test_bad_annotations(voc, case):
         read_annotation(voc, "000001")
 
 
+def test_deep_annotation(voc):
+    (voc / "Annotations").mkdir()
+    (voc / "Annotations" / "000001.xml").write_text("<a>" * 200_000 + "</a>" * 200_000)
+    assert read_annotation(voc, "000001") == []
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=80) | st.text('<>/!abn&;"= ?[]x', max_size=60).map(str.encode))
 def test_any_bytes_as_annotation(tmp_path_factory, data):
