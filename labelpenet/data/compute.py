@@ -126,7 +126,7 @@ def compute_proposals(
     errors_path = path.parent / "errors.jsonl"
     with _locked(parts):
         done = {name for store in _stores(path, parts, settings) for name in store}
-        todo = [record for record in dataset.records if record.name not in done]
+        todo = list({r.name: r for r in dataset.records if r.name not in done}.values())
         sink = _Sink(parts, errors_path, settings)
         with closing(_outcomes(todo, propose, workers)) as outcomes, sink:
             for outcome in _shown(outcomes, len(todo), progress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,10 @@ from labelpenet.types import Dataset, ImageRecord
 
 
 def load_dataset(
-    source: Path, *, split: str | None = None, classes: Sequence[str] | None = None
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
     """Reads the images of a dataset and their image-level labels, in the format that it has.
 
@@ -49,32 +53,36 @@ def load_dataset(
         ...     len(load_dataset(Path(folder)))
         1
     """
-    source = Path(source)
+    path = Path(source)
     if classes is not None:
         classes = checked_classes(classes)
-    if source.is_file():
-        suffix = source.suffix.lower()
-        if suffix == ".csv":
-            return read_csv(source, split=split, classes=classes)
-        if suffix == ".parquet":
-            return read_parquet(source, split=split, classes=classes)
-        if suffix == ".json":
-            if split is not None:
-                raise DatasetError(f"{source}: a COCO file has no splits, got {split!r}")
-            return _coco(source, classes)
-        raise DatasetError(f"{source}: expected a .csv, .parquet or .json file, or a folder")
-    if not source.is_dir():
-        raise DatasetError(f"{source}: no such file or folder")
-    if (voc := find_voc(source)) is not None:
+    if path.is_file():
+        return _read_file(path, split, classes)
+    if not path.is_dir():
+        raise DatasetError(f"{path}: no such file or folder")
+    if (voc := find_voc(path)) is not None:
         dataset = read_voc(voc, split=split, classes=classes)
         names = (record.name for record in dataset.records)
         return replace(dataset, truth=voc_truth(voc, names, dataset.classes))
-    if (coco := find_coco(source, split)) is not None:
-        return _coco(coco, classes)
-    return read_folder(source, split=split, classes=classes)
+    if (coco := find_coco(path, split)) is not None:
+        return _read_coco(coco, classes)
+    return read_folder(path, split=split, classes=classes)
 
 
-def _coco(path: Path, classes: Sequence[str] | None) -> Dataset:
+def _read_file(path: Path, split: str | None, classes: Sequence[str] | None) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return read_csv(path, split=split, classes=classes)
+    if suffix == ".parquet":
+        return read_parquet(path, split=split, classes=classes)
+    if suffix != ".json":
+        raise DatasetError(f"{path}: expected a .csv, .parquet or .json file, or a folder")
+    if split is not None:
+        raise DatasetError(f"{path}: a COCO file has no splits, got {split!r}")
+    return _read_coco(path, classes)
+
+
+def _read_coco(path: Path, classes: Sequence[str] | None) -> Dataset:
     dataset = read_coco(path, classes=classes)
     names = (record.name for record in dataset.records)
     return replace(dataset, truth=CocoTruth(path, names, dataset.classes))

@@ -148,12 +148,13 @@ class ProposalStore(Mapping[str, np.ndarray]):
         if text is None:
             raise self._damaged("has no settings, so it is no proposal store")
         self.settings = json.loads(text)
-        for group in range(self._file.num_row_groups):
-            columns = ["name", "height", "width"]
-            batch = self._file.read_row_group(group, columns=columns, use_threads=False)
-            for row, (name, height, width) in enumerate(
-                zip(*(batch.column(column).to_pylist() for column in columns), strict=True)
-            ):
+        columns = ["name", "height", "width"]
+        table = self._file.read(columns=columns, use_threads=False)
+        values = zip(*(table.column(column).to_pylist() for column in columns), strict=True)
+        metadata = self._file.metadata
+        for group in range(metadata.num_row_groups):
+            count = metadata.row_group(group).num_rows
+            for row, (name, height, width) in enumerate(islice(values, count)):
                 if name in self._rows:
                     raise self._damaged(f"{name!r} is there twice")
                 self._rows[name] = (group, row, height, width)

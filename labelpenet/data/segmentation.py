@@ -68,8 +68,8 @@ def _polygons(polygons: Sequence[object], height: int, width: int) -> np.ndarray
     if not polygons:
         raise ValueError("segmentation: expected at least one polygon")
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    mask: np.ndarray = coco_mask.decode(runs).astype(bool)
-    return mask
+    # not coco_mask.decode, which numpy 2 warns about
+    return decode_segmentation(runs | {"counts": runs["counts"].decode()}, height, width)
 
 
 def _decompressed(text: str) -> list[int]:

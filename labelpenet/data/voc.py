@@ -18,7 +18,7 @@ from labelpenet.data.entries import (
     suggestion,
 )
 from labelpenet.data.images import IMAGE_SUFFIXES
-from labelpenet.data.xml import child_text, parse_xml
+from labelpenet.data.safe_xml import child_text, parse_xml
 from labelpenet.types import Dataset
 
 VOC_CLASSES = (
