@@ -87,7 +87,7 @@ def make_entry(
         if rles is not None:
             annotation["segmentation"] = rles[i]
         if module is not None:
-            annotation["module"] = module
+            annotation["module"] = int(module)
         annotations.append(annotation)
     return {
         "name": name,

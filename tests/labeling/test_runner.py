@@ -41,7 +41,9 @@ def test_labels(tmp_path):
     assert summary.class_counts == (5, 5)
     assert [(i, n) for i, n in enumerate(summary.score_counts) if n] == [(16, 5), (18, 5)]
     out = tmp_path / "deep" / "out"
-    assert sorted(p.name for p in out.iterdir() if p.is_file()) == ["errors.jsonl", "labels.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "errors.jsonl", "index.html", "labels.json", "pictures"
+    ]  # fmt: skip
     classes, found, sizes = read_labels(out / "labels.json")
     data = dataset()
     assert classes == data.classes
@@ -211,6 +213,50 @@ def test_full_disk_at_the_end_keeps_old_labels_and_journal(tmp_path, monkeypatch
     labeler, seen = counting()
     assert run(out, labeler).resumed == 5
     assert seen == []
+
+
+def test_full_disk_at_a_picture(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_bytes", full)
+        with pytest.raises(OutputError, match=r"pictures/.*webp: No space .*to resume") as error:
+            run(tmp_path)
+    assert "[Errno" not in str(error.value)
+    assert run(tmp_path).errors == 0
+
+
+def test_pictures_are_spread(tmp_path):
+    run(tmp_path, pictures=2)
+    page = (tmp_path / "index.html").read_text()
+    assert [f"a/{i}" in page for i in range(5)] == [True, False, True, False, False]
+    assert len(list((tmp_path / "pictures").iterdir())) == 2 * 3
+    run(tmp_path / "none", pictures=0)
+    assert not (tmp_path / "none" / "pictures").exists()
+    with pytest.raises(ValueError, match="pictures: expected at least 0, got -1"):
+        run(tmp_path, pictures=-1)
+
+
+def test_evaluation_goes_to_the_page(tmp_path):
+    def evaluate(path):
+        return {"images read": len(read_labels(path)[1]), "AP": {"cat": 0.25, "dog": float("nan")}}
+
+    run(tmp_path, evaluate=evaluate)
+    page = (tmp_path / "index.html").read_text()
+    assert "images read" in page
+    assert "<dt><bdi>cat</bdi></dt><dd>0.250</dd>" in page
+    assert "<dt><bdi>dog</bdi></dt><dd>–</dd>" in page
+
+
+def test_failed_evaluation_keeps_labels_and_journal(tmp_path):
+    def broken(path):
+        raise RuntimeError("no truth")
+
+    with pytest.raises(RuntimeError, match="no truth"):
+        run(tmp_path, evaluate=broken)
+    assert len(read_labels(tmp_path / "labels.json")[1]) == 5
+    assert run(tmp_path).resumed == 5
 
 
 def test_out_that_cannot_be_written(tmp_path):
