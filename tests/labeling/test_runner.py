@@ -1,6 +1,11 @@
+import dataclasses
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ from labelpenet.files import OutputError
 from labelpenet.labeling import journal as journal_module
 from labelpenet.labeling.coco import read_labels
 from labelpenet.labeling.runner import label_images
-from labelpenet.types import Labelling
+from labelpenet.types import Instances, Labelling
 
 
 def run(out, labeler=label, data=None, **options):
@@ -109,6 +114,33 @@ def test_crash_that_is_no_exception_of_an_image(tmp_path):
     assert run(tmp_path).resumed == 2
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from labeling.scenes import dataset, label, load
+from labelpenet.labeling.runner import label_images
+
+def labeler(image, tags, name):
+    if name == "a/3":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return label(image, tags, name)
+
+label_images(labeler, dataset(), Path(sys.argv[1]), load=load, progress=False)
+"""
+
+
+def test_killed_process(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "parts")], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    labeler, seen = counting()
+    assert run(tmp_path / "parts", labeler).resumed == 3
+    assert seen == ["a/3", "a/4"]
+    run(tmp_path / "whole")
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
 def test_failed_images_are_tried_again(tmp_path):
     def failing(image, tags, name):
         if name == "a/0":
@@ -141,8 +173,6 @@ def test_torn_journal(tmp_path, tail):
 def test_changed_tags_are_labelled_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, counting("a/3")[0])
-    import dataclasses
-
     data = dataset()
     first = dataclasses.replace(data.records[0], labels=(1,))
     labeler, seen = counting()
@@ -270,15 +300,11 @@ def test_out_that_cannot_be_written(tmp_path):
 def test_no_images_and_no_instances(tmp_path):
     assert run(tmp_path / "a", data=dataset(0)).images == 0
     assert read_labels(tmp_path / "a" / "labels.json")[0] == dataset().classes
-    from labelpenet.types import Instances
-
     summary = run(tmp_path / "b", lambda image, tags, name: Labelling(Instances.empty(8, 10), 2))
     assert (summary.images, summary.instances) == (5, 0)
 
 
 def test_names_twice(tmp_path):
-    import dataclasses
-
     data = dataset()
     data = dataclasses.replace(data, records=data.records * 2)
     with pytest.raises(ValueError, match="distinct image names, got 'a/0' twice"):
