@@ -12,23 +12,20 @@ from typing import IO, Any
 class OutputError(OSError):
     """A file or folder of the output could not be written; the message names it."""
 
+    def __str__(self) -> str:
+        return self.strerror or super().__str__()
+
 
 @contextmanager
-def writing(path: Path, hint: str = "") -> Iterator[None]:
-    """Turns an OSError of the block into an OutputError that names `path`.
-
-    Args:
-        path: What the block writes.
-        hint: What the user can do, appended to the message.
-    """
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into an OutputError that names `path`."""
     try:
         yield
     except OutputError:
         raise
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        message = f"cannot write {path}: {reason}" + (f"; {hint}" if hint else "")
-        raise OutputError(error.errno, message) from error
+        raise OutputError(error.errno, f"cannot write {path}: {reason}") from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from labelpenet import __version__
 from labelpenet.labeling.rle import encode_masks
@@ -15,6 +16,9 @@ from labelpenet.types import Instances
 
 # One image as the journal of a job keeps it: name, file_name, height, width, annotations.
 Entry = dict[str, Any]
+
+MAX_COORDINATE = 1e6
+"""The largest magnitude of a box corner: far outside any image is a mistake."""
 
 _IMAGE_KEYS = ("name", "file_name", "height", "width")
 
@@ -60,7 +64,7 @@ def make_entry(
     if boxes.shape != (count, 4) or labels.shape != (count,) or scores.shape != (count,):
         shapes = f"{list(boxes.shape)}, {list(labels.shape)}, {list(scores.shape)}"
         raise ValueError(f"instances: expected boxes [K, 4], labels [K], scores [K], got {shapes}")
-    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
+    if not (np.abs(boxes) <= MAX_COORDINATE).all() or (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError("boxes: expected finite (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2")
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("scores: expected numbers in [0, 1]")
@@ -72,14 +76,14 @@ def make_entry(
         raise ValueError(f"masks: expected {wanted}, got {came}")
 
     sides = boxes[:, 2:] - boxes[:, :2]
-    areas = sides.prod(axis=1) if masks is None else masks.sum(dim=(1, 2)).tolist()
     rles = None if masks is None else encode_masks(masks)
+    areas = sides.prod(axis=1).tolist() if masks is None else _pixel_counts(masks)
     annotations = []
     for i in range(count):
         annotation: dict[str, Any] = {
             "category_id": int(labels[i]) + 1,
             "bbox": [*boxes[i, :2].tolist(), *sides[i].tolist()],
-            "area": areas[i] if masks is not None else float(areas[i]),
+            "area": areas[i],
             "iscrowd": 0,
             # the shortest decimal that is this float32 again
             "score": float(str(np.float32(scores[i]))),
@@ -87,7 +91,7 @@ def make_entry(
         if rles is not None:
             annotation["segmentation"] = rles[i]
         if module is not None:
-            annotation["module"] = module
+            annotation["module"] = int(module)
         annotations.append(annotation)
     return {
         "name": name,
@@ -123,3 +127,7 @@ def write_entries(
             row = {"id": number, "image_id": image_id, **annotation}
             file.write(f"{',' if number > 1 else ''}\n{json.dumps(row, allow_nan=False)}")
     file.write("\n]}\n")
+
+
+def _pixel_counts(masks: Tensor) -> list[int]:
+    return [int(np.count_nonzero(mask)) for mask in masks.cpu().numpy()]

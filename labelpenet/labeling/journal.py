@@ -14,8 +14,6 @@ from labelpenet.files import OutputError, writing
 if sys.platform != "win32":
     import fcntl
 
-_HINT = "what is finished is kept: run the same command again to resume"
-
 
 class Journal:
     """Finished images on disk, found again by key; only their offsets are held in memory.
@@ -59,7 +57,7 @@ class Journal:
         Raises:
             OutputError: It cannot be written. The lines before stay readable.
         """
-        with writing(self.path, _HINT):
+        with writing(self.path):
             offset = self._end
             self._append_line({"key": key, "value": value})
             self._offsets[key] = offset

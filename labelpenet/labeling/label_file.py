@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from labelpenet.labeling.entries import check_classes
+from labelpenet.labeling.entries import MAX_COORDINATE, check_classes
 from labelpenet.labeling.rle import decode_mask, runs_of
 from labelpenet.types import Instances
 
@@ -22,8 +22,6 @@ MAX_PIXELS = 2**28
 
 MAX_MASK_BYTES = 2**32
 """The largest sum over the masks of one image of height * width."""
-
-_MAX_COORDINATE = 1e6
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,10 @@ class LabelledImage:
         corners[:, 2:] += corners[:, :2]
         masks = None
         if "segmentation" in rows[0]:
-            masks = torch.zeros((len(rows), self.height, self.width), dtype=torch.bool)
-            for mask, row in zip(masks, rows, strict=True):
-                mask.copy_(torch.from_numpy(self._mask(row["segmentation"])))
+            array = np.empty((len(rows), self.height, self.width), dtype=bool)
+            for mask, row in zip(array, rows, strict=True):
+                mask[:] = self._mask(row["segmentation"])
+            masks = torch.from_numpy(array)
         return Instances(
             torch.from_numpy(corners.astype(np.float32)),
             torch.tensor([row["label"] for row in rows], dtype=torch.int64),
@@ -153,7 +152,7 @@ def _check_annotation(where: str, row: dict[str, Any], image: LabelledImage) -> 
         not _numbers(box)
         or len(box) != 4
         or min(box[2:]) < 0
-        or max(map(abs, box)) > _MAX_COORDINATE
+        or max(map(abs, box)) > MAX_COORDINATE
     ):
         raise ValueError(
             f"{where}.bbox: expected [x, y, width, height] in pixels, got {_shown(box)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from labelpenet.files import atomic_write, writing
+from labelpenet.files import OutputError, atomic_write, writing
 from labelpenet.labeling.entries import Entry, check_classes, make_entry, write_entries
 from labelpenet.labeling.journal import Journal
 from labelpenet.labeling.summary import SCORE_BINS, LabelSummary
+from labelpenet.report.page import ReportBuilder
 from labelpenet.types import Dataset, ImageRecord, Labelling
 
 LABELS = "labels.json"
@@ -36,8 +37,9 @@ def label_images(
     progress: bool = True,
     pictures: int = 60,
     job: str = "",
+    evaluate: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> LabelSummary:
-    """Labels every image of `dataset` and writes `labels.json` and `errors.jsonl` into `out`.
+    """Labels every image of `dataset` into `out`: `labels.json`, `errors.jsonl`, `index.html`.
 
     An image that cannot be read or labelled is skipped and listed in `errors.jsonl` with its
     reason. That includes MemoryError: one picture that is far too large is the usual cause, and
@@ -51,12 +53,17 @@ def label_images(
         out: The folder to write; made where it is missing.
         load: Reads an image file, [H, W, 3] uint8.
         progress: Whether to show a progress bar on stderr.
-        pictures: How many images the report shows.
+        pictures: How many images the report shows, spread evenly over the dataset.
         job: What else decides the result, such as the checkpoint and the settings. A journal
             that another job left in `out` is refused.
+        evaluate: Called with the path of `labels.json` when it is written; its figures go to the
+            report (see `ReportBuilder.finish`).
+
+    Returns:
+        Figures of the job.
 
     Raises:
-        ValueError: Two images of one name, or a journal of another job.
+        ValueError: Two images of one name, a negative `pictures`, or a journal of another job.
         OutputError: `out` cannot be written or the disk is full; the journal stays.
         KeyboardInterrupt: With a message that tells how to go on; the journal stays.
 
@@ -80,28 +87,49 @@ def label_images(
     twice = [name for name, n in Counter(r.name for r in dataset.records).items() if n > 1]
     if twice:
         raise ValueError(f"dataset: expected distinct image names, got {twice[0]!r} twice")
+    if pictures < 0:
+        raise ValueError(f"pictures: expected at least 0, got {pictures}")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    report = ReportBuilder(out, dataset.classes)
+    pictured = _spread(dataset, pictures)
     journal = Journal(out / JOURNAL, {"version": 1, "classes": list(dataset.classes), "job": job})
+
+    def resume() -> str:
+        done = f"{len(journal)} of {len(dataset)} images are in {journal.path}"
+        return f"{done}; run the same command again to resume"
+
     try:
         todo = [record for record in dataset.records if not _is_done(journal, record)]
         resumed = len(dataset) - len(todo)
         for record in _shown(todo, resumed, progress):
-            journal.append(record.name, _label_one(labeler, load, record, len(dataset.classes)))
-        summary = _finish(dataset, journal, out, resumed, started)
+            drawn = report if record.name in pictured else None
+            value = _label_one(labeler, load, record, len(dataset.classes), drawn)
+            journal.append(record.name, value)
+        summary = _write_labels(dataset, journal, out, resumed, started)
+        figures = evaluate(out / LABELS) if evaluate else None
+        for record in dataset.records:
+            if record.name in pictured and "row" in (value := journal.read(record.name)):
+                report.add_row(value["row"])
+        report.finish(summary, figures)
         journal.remove()
     except KeyboardInterrupt:
-        done = f"{len(journal)} of {len(dataset)} images are in {journal.path}"
-        raise KeyboardInterrupt(f"{done}; run the same command again to resume") from None
+        raise KeyboardInterrupt(resume()) from None
+    except OutputError as error:
+        raise OutputError(error.errno, f"{error}; {resume()}") from error
     finally:
         journal.close()
     return summary
 
 
 def _label_one(
-    labeler: Labeler, load: Callable[[Path], np.ndarray], record: ImageRecord, class_count: int
+    labeler: Labeler,
+    load: Callable[[Path], np.ndarray],
+    record: ImageRecord,
+    class_count: int,
+    report: ReportBuilder | None,
 ) -> dict[str, Any]:
-    """The journal's value for one image: its entry, or the error that it met."""
+    """The journal's value for one image: its entry and the report's row, or the error it met."""
     try:
         image = load(record.path)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -118,12 +146,23 @@ def _label_one(
             class_count,
             labelling.module,
         )
+        value = {"tags": list(record.labels), "entry": entry}
+        if report is not None:
+            value["row"] = report.make_row(record.name, image, labelling)
+        return value
+    except OutputError:  # a full disk is no fault of the image
+        raise
     except Exception as error:  # a bad image must not stop the job
         reason = str(error) or type(error).__name__
         return {
             "error": {"image": record.name, "reason": reason, "exception": type(error).__name__}
         }
-    return {"tags": list(record.labels), "entry": entry}
+
+
+def _spread(dataset: Dataset, count: int) -> set[str]:
+    """The names of `count` images, evenly spread over the dataset."""
+    count = min(count, len(dataset))
+    return {dataset.records[i * len(dataset) // count].name for i in range(count)}
 
 
 def _is_done(journal: Journal, record: ImageRecord) -> bool:
@@ -138,10 +177,10 @@ def _is_done(journal: Journal, record: ImageRecord) -> bool:
     )
 
 
-def _finish(
+def _write_labels(
     dataset: Dataset, journal: Journal, out: Path, resumed: int, started: float
 ) -> LabelSummary:
-    """Writes the files from the journal, in the order of the dataset."""
+    """Writes the label file and the errors from the journal, in the order of the dataset."""
 
     def values() -> Iterator[dict[str, Any]]:
         return (journal.read(record.name) for record in dataset.records)

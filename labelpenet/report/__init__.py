@@ -1,1 +1,1 @@
-"""report."""
+"""What a person looks at: pictures of labels, and the page of a labelling job."""

@@ -1,5 +1,7 @@
 """Small labellings for the tests of the output side."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from hypothesis import settings
@@ -51,8 +53,6 @@ def instances(draw, class_count=3, max_side=12, max_count=4):
 
 def dataset(count=5, classes=("cat", "<b>dog</b>")) -> Dataset:
     """Images a/0, a/1, ... with every class as tags."""
-    from pathlib import Path
-
     tags = tuple(range(len(classes)))
     return Dataset(
         classes, tuple(ImageRecord(f"a/{i}", Path(f"a/{i}.png"), tags) for i in range(count))

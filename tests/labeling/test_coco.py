@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -148,6 +149,7 @@ def test_not_utf8(tmp_path):
 
 BAD_INSTANCES = {
     "box": ({"boxes": torch.tensor([[2.0, 0.0, 1.0, 1.0]])}, "boxes: expected finite"),
+    "far": ({"boxes": torch.tensor([[0.0, 0.0, 1e7, 1.0]])}, "boxes: expected finite"),
     "nan": ({"boxes": torch.full((1, 4), float("nan"))}, "boxes: expected finite"),
     "label": ({"labels": torch.tensor([3])}, r"labels: expected values in \[0, 3\)"),
     "score": ({"scores": torch.tensor([float("nan")])}, "scores: expected numbers"),
@@ -159,8 +161,6 @@ BAD_INSTANCES = {
 
 @pytest.mark.parametrize(("change", "message"), BAD_INSTANCES.values(), ids=BAD_INSTANCES)
 def test_bad_instances_leave_the_old_file(tmp_path, change, message):
-    import dataclasses
-
     path = tmp_path / "l.json"
     path.write_text("old")
     good = from_masks(np.ones((1, 2, 2), bool))

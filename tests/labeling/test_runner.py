@@ -1,6 +1,11 @@
+import dataclasses
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ from labelpenet.files import OutputError
 from labelpenet.labeling import journal as journal_module
 from labelpenet.labeling.coco import read_labels
 from labelpenet.labeling.runner import label_images
-from labelpenet.types import Labelling
+from labelpenet.types import Instances, Labelling
 
 
 def run(out, labeler=label, data=None, **options):
@@ -41,7 +46,9 @@ def test_labels(tmp_path):
     assert summary.class_counts == (5, 5)
     assert [(i, n) for i, n in enumerate(summary.score_counts) if n] == [(16, 5), (18, 5)]
     out = tmp_path / "deep" / "out"
-    assert sorted(p.name for p in out.iterdir() if p.is_file()) == ["errors.jsonl", "labels.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "errors.jsonl", "index.html", "labels.json", "pictures"
+    ]  # fmt: skip
     classes, found, sizes = read_labels(out / "labels.json")
     data = dataset()
     assert classes == data.classes
@@ -107,6 +114,33 @@ def test_crash_that_is_no_exception_of_an_image(tmp_path):
     assert run(tmp_path).resumed == 2
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from labeling.scenes import dataset, label, load
+from labelpenet.labeling.runner import label_images
+
+def labeler(image, tags, name):
+    if name == "a/3":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return label(image, tags, name)
+
+label_images(labeler, dataset(), Path(sys.argv[1]), load=load, progress=False)
+"""
+
+
+def test_killed_process(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "parts")], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    labeler, seen = counting()
+    assert run(tmp_path / "parts", labeler).resumed == 3
+    assert seen == ["a/3", "a/4"]
+    run(tmp_path / "whole")
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
 def test_failed_images_are_tried_again(tmp_path):
     def failing(image, tags, name):
         if name == "a/0":
@@ -139,8 +173,6 @@ def test_torn_journal(tmp_path, tail):
 def test_changed_tags_are_labelled_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, counting("a/3")[0])
-    import dataclasses
-
     data = dataset()
     first = dataclasses.replace(data.records[0], labels=(1,))
     labeler, seen = counting()
@@ -213,6 +245,50 @@ def test_full_disk_at_the_end_keeps_old_labels_and_journal(tmp_path, monkeypatch
     assert seen == []
 
 
+def test_full_disk_at_a_picture(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_bytes", full)
+        with pytest.raises(OutputError, match=r"pictures/.*webp: No space .*to resume") as error:
+            run(tmp_path)
+    assert "[Errno" not in str(error.value)
+    assert run(tmp_path).errors == 0
+
+
+def test_pictures_are_spread(tmp_path):
+    run(tmp_path, pictures=2)
+    page = (tmp_path / "index.html").read_text()
+    assert [f"a/{i}" in page for i in range(5)] == [True, False, True, False, False]
+    assert len(list((tmp_path / "pictures").iterdir())) == 2 * 3
+    run(tmp_path / "none", pictures=0)
+    assert not (tmp_path / "none" / "pictures").exists()
+    with pytest.raises(ValueError, match="pictures: expected at least 0, got -1"):
+        run(tmp_path, pictures=-1)
+
+
+def test_evaluation_goes_to_the_page(tmp_path):
+    def evaluate(path):
+        return {"images read": len(read_labels(path)[1]), "AP": {"cat": 0.25, "dog": float("nan")}}
+
+    run(tmp_path, evaluate=evaluate)
+    page = (tmp_path / "index.html").read_text()
+    assert "images read" in page
+    assert "<dt><bdi>cat</bdi></dt><dd>0.250</dd>" in page
+    assert "<dt><bdi>dog</bdi></dt><dd>–</dd>" in page
+
+
+def test_failed_evaluation_keeps_labels_and_journal(tmp_path):
+    def broken(path):
+        raise RuntimeError("no truth")
+
+    with pytest.raises(RuntimeError, match="no truth"):
+        run(tmp_path, evaluate=broken)
+    assert len(read_labels(tmp_path / "labels.json")[1]) == 5
+    assert run(tmp_path).resumed == 5
+
+
 def test_out_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: File exists"):
@@ -224,15 +300,11 @@ def test_out_that_cannot_be_written(tmp_path):
 def test_no_images_and_no_instances(tmp_path):
     assert run(tmp_path / "a", data=dataset(0)).images == 0
     assert read_labels(tmp_path / "a" / "labels.json")[0] == dataset().classes
-    from labelpenet.types import Instances
-
     summary = run(tmp_path / "b", lambda image, tags, name: Labelling(Instances.empty(8, 10), 2))
     assert (summary.images, summary.instances) == (5, 0)
 
 
 def test_names_twice(tmp_path):
-    import dataclasses
-
     data = dataset()
     data = dataclasses.replace(data, records=data.records * 2)
     with pytest.raises(ValueError, match="distinct image names, got 'a/0' twice"):
