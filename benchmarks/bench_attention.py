@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Absent, Case, Peer, adapt, find, near
+from benchmarks.harness import Absent, Case, Peer, adapt, find, near, small
 
 SIZE = (600, 800)
 
@@ -66,6 +66,11 @@ CASES = [
         reference=find("labelpenet.reference", "accumulate_boxes"),
         peer=Peer("numpy slices", _slice_loop),
     )
+]
+CASES = [
+    small(CASES[0], "20 maps to 90 x 120, bilinear"),
+    small(CASES[-1], "50 boxes to 90 x 120"),
+    *CASES,
 ]
 
 

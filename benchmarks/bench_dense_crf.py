@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Case, Peer, adapt, find, near
+from benchmarks.harness import Case, Peer, adapt, find, near, small
 
 POTENTIALS = {"gaussian": (3, 0, 3), "bilateral": (80, 13, 10)}  # sxy, srgb, compat
 
@@ -53,6 +53,7 @@ CASES = [
     )
     for maps, labels in ((1, 2), (10, 2), (1, 21))
 ]
+CASES = [small(CASES[0], "2 maps of 3 labels, 24 x 32"), *CASES]
 
 
 def test_dense_crf(case, column, measure):

@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.harness import Case, Peer, find, near
+from benchmarks.harness import Case, Peer, find, near, small
 
 HEADS = {
     "VGG-16 head (512 x 7 x 7, 4096, 4096)": (512, 7, 4096),
@@ -55,6 +55,7 @@ CASES = [
     for head, sizes in HEADS.items()
     for proposals in (300, 1_600)
 ]
+CASES = [small(CASES[0], "5 proposals, toy head (8 x 3 x 3, 16, 16)"), *CASES]
 
 
 def test_excitation(case, column, measure):

@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Case, Peer, adapt, equal, find
+from benchmarks.harness import Case, Peer, adapt, equal, find, small
 
 _reference = find("labelpenet.reference.nms", "nms_groups")
 
@@ -54,6 +54,7 @@ CASES = [
     )
     for count in (1_600, 12_000)
 ]
+CASES = [small(CASES[0], "200 boxes at 0.3"), *CASES]
 
 
 def test_nms(case, column, measure):

@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Case, Peer, adapt, equal, find
+from benchmarks.harness import Case, Peer, adapt, equal, find, small
 
 
 def _inputs(count, channels, size):
@@ -28,6 +28,7 @@ CASES = [
     )
     for size in (7, 14)
 ]
+CASES = [small(CASES[0], "10 x 3 x 7 x 7 on 75 x 100"), *CASES]
 
 
 def test_roi_pool(case, column, measure):

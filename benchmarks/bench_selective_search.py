@@ -4,11 +4,9 @@ import numpy as np
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Case, Peer, adapt, equal, find
+from benchmarks.harness import Absent, Case, Peer, adapt, find
 
-
-def _inputs(height, width, preset):
-    return scenes.photo(height, width), preset
+MIN_SIDE = 20
 
 
 def _opencv(create):
@@ -19,26 +17,40 @@ def _opencv(create):
             found.switchToSelectiveSearchFast()
         else:
             found.switchToSelectiveSearchQuality()
-        return torch.from_numpy(found.process())
+        x, y, width, height = torch.from_numpy(found.process()).float().unbind(1)
+        large = (width >= MIN_SIDE) & (height >= MIN_SIDE)
+        return torch.stack([x, y, x + width, y + height], dim=1)[large]
 
     return search
+
+
+def _same_places(got, want, share=0.8):
+    """At least `share` of the wanted boxes have a box with IoU >= 0.5.
+
+    Segmentation, colours and random ranks differ, so the boxes do; where they lie should not. On
+    this scene 98 % of OpenCV's were seen to have one of ours, and 90 % of ours one of OpenCV's.
+    """
+    low = torch.maximum(got[:, None, :2], want[None, :, :2])
+    high = torch.minimum(got[:, None, 2:], want[None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=-1) for boxes in (got, want)]
+    iou = shared / (areas[0][:, None] + areas[1][None] - shared)
+    covered = float((iou.amax(dim=0) >= 0.5).float().mean())
+    assert covered >= share, f"{covered:.0%} of the boxes have one nearby, expected {share:.0%}"
 
 
 CASES = [
     Case(
         op="selective_search",
         name=f"{preset}, 375 x 500",
-        inputs=lambda preset=preset: _inputs(375, 500, preset),
-        check_inputs=lambda preset=preset: _inputs(40, 56, preset),
+        inputs=lambda preset=preset: (scenes.photo(375, 500), preset),
         ours=find("labelpenet.ops", "selective_search"),
-        reference=find("labelpenet.reference", "selective_search"),
-        # its segmentation, its colours and its random ranks differ: other boxes, the same work
+        reference=Absent("the tests hold every stage against it; colours may differ by rounding"),
         peer=Peer(
             "OpenCV",
             adapt(find("cv2.ximgproc.segmentation", "createSelectiveSearchSegmentation"), _opencv),
-            agrees=False,
         ),
-        compare=equal,
+        compare=_same_places,
         bytes_moved=None,  # graphs and hash tables, far from any bound by traffic
         cuda=False,
     )

@@ -118,6 +118,13 @@ def test_full_inputs_are_checked_too():
     )
 
 
+def test_small_inputs_give_the_reference_its_column():
+    case = toy(check_inputs=lambda: (torch.arange(10.0),))
+    found = harness.small(case, "10 numbers")
+    assert (found.name, found.inputs()[0].tolist()) == ("10 numbers", list(range(10)))
+    assert isinstance(harness.run_column(found, "reference", seconds=0.01), Measurement)
+
+
 def test_without_a_reference_the_peer_is_held_against():
     gone = Absent("no reference")
     with pytest.raises(AssertionError, match="differs from peer"):
