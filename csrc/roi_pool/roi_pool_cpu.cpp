@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/huge_pages.hpp"
 #include "core/parallel.hpp"
 #include "roi_pool/roi_pool.hpp"
 #include "roi_pool/roi_pool_simd.hpp"
@@ -85,7 +86,7 @@ Buffer aligned_floats(int64_t count) {
 
 // Pools channels [first, first + lanes) of one image.
 void pool_tile(const RoiPoolArgs& a, const Plan& plan, int64_t image_index, int64_t first,
-               float* memory) {
+               bool past_caches, float* memory) {
   const RoiPoolLoops& loops = LABELPENET_PICK(kRoiPoolLoops);
   const Plan::Image& image = plan.images[image_index];
   const int lanes = static_cast<int>(std::min<int64_t>(kTileLanes, a.channels - first));
@@ -99,7 +100,7 @@ void pool_tile(const RoiPoolArgs& a, const Plan& plan, int64_t image_index, int6
   }
   const int64_t size = static_cast<int64_t>(tile.height) * tile.width * kTileLanes;
   float* scratch = memory;
-  tile.value = scratch + int64_t{2} * bins * kTileLanes;
+  tile.value = scratch + int64_t{3} * bins * kTileLanes;
   if (a.argmax) tile.index = reinterpret_cast<int32_t*>(tile.value + size);
   const float* planes = static_cast<const float*>(a.features) +
                         (image_index * a.channels + first) * a.height * a.width;
@@ -111,19 +112,32 @@ void pool_tile(const RoiPoolArgs& a, const Plan& plan, int64_t image_index, int6
                        plan.columns.data() + box.roi * a.pooled_width, a.pooled_height,
                        a.pooled_width};
     const int64_t at = (box.roi * a.channels + first) * bins;
-    loops.pool(tile, 1 << level, grid, lanes, scratch, static_cast<float*>(a.pooled) + at,
-               a.argmax ? a.argmax + at : nullptr);
+    loops.pool(tile, 1 << level, grid, lanes, past_caches && lanes == kTileLanes, scratch,
+               static_cast<float*>(a.pooled) + at, a.argmax ? a.argmax + at : nullptr);
   }
+  loops.finish();
 }
+
+bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; }
+
+constexpr int64_t kStreamed = int64_t{8}
+                              << 20;  // bytes; about the share of a core in the last cache
 
 void pool_tiled(const RoiPoolArgs& a, int threads) {
   const Plan plan = make_plan<float>(a);
   const int64_t tiles = (a.channels + kTileLanes - 1) / kTileLanes;
   const int64_t bins = int64_t{a.pooled_height} * a.pooled_width;
   const int64_t cells = a.height * a.width;
-  const int64_t floats = (2 * bins + cells * (a.argmax ? 2 : 1)) * kTileLanes;
+  const int64_t floats = (3 * bins + cells * (a.argmax ? 2 : 1)) * kTileLanes;
   // Few values: starting threads would cost more than it saves.
   if (a.rois * a.channels * bins < 1 << 15) threads = 1;
+  // A result that no cache holds is streamed to memory: a plain store would read each line first.
+  // A tile's part of it starts on a line where every box does.
+  const int64_t bytes = a.rois * a.channels * bins * sizeof(float);
+  const bool past_caches = bytes > kStreamed && aligned(a.pooled) && aligned(a.argmax) &&
+                           a.channels * bins % kTileLanes == 0;
+  advise_huge_pages(a.pooled, bytes);
+  if (a.argmax) advise_huge_pages(a.argmax, bytes);
   const int64_t tasks = a.images * tiles;
   const int workers = static_cast<int>(std::min<int64_t>(std::max(threads, 1), tasks));
   std::vector<Buffer> memory(workers);
@@ -131,7 +145,8 @@ void pool_tiled(const RoiPoolArgs& a, int threads) {
   parallel_for(tasks, 1, workers, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task)
       if (!plan.images[task / tiles].boxes.empty())
-        pool_tile(a, plan, task / tiles, task % tiles * kTileLanes, memory[thread].get());
+        pool_tile(a, plan, task / tiles, task % tiles * kTileLanes, past_caches,
+                  memory[thread].get());
   });
 }
 

@@ -1,5 +1,9 @@
 #include "roi_pool/roi_pool_simd.hpp"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace labelpenet::LABELPENET_ISA {
 namespace {
 
@@ -59,18 +63,18 @@ struct Best {
       if (kIndexed) index[v] = same(-1);
     }
   }
-  void take(const float* from, const int32_t* from_index) {
-    for (int v = 0; v < kVectors; ++v) {
-      const Floats x = read(from + v * kNative);
+  void take(const RoiTile& tile, int64_t at) {
+    for (int v = 0; v < kVectors; ++v, at += kNative) {
+      const Floats x = read(tile.value + at);
       const Ints above = x > value[v];
       value[v] = x > value[v] ? x : value[v];
-      if (kIndexed) index[v] = above ? read(from_index + v * kNative) : index[v];
+      if constexpr (kIndexed) index[v] = above ? read(tile.index + at) : index[v];
     }
   }
-  void put(float* to, int32_t* to_index) const {
-    for (int v = 0; v < kVectors; ++v) {
-      write(to + v * kNative, value[v]);
-      if (kIndexed) write(to_index + v * kNative, index[v]);
+  void put(float* values, int32_t* indices, int64_t at) const {
+    for (int v = 0; v < kVectors; ++v, at += kNative) {
+      write(values + at, value[v]);
+      if constexpr (kIndexed) write(indices + at, index[v]);
     }
   }
 };
@@ -119,9 +123,9 @@ void widen_tile(const RoiTile& tile, int step) {
       const int64_t at = cell(tile, y, x), right = at + step * kTileLanes;
       Best<kIndexed> best;
       best.start();
-      best.take(tile.value + at, tile.index + at);
-      best.take(tile.value + right, tile.index + right);
-      best.put(tile.value + at, tile.index + at);
+      best.take(tile, at);
+      best.take(tile, right);
+      best.put(tile.value, tile.index, at);
     }
 }
 
@@ -148,10 +152,12 @@ void unpack(const float* from, int bins, int lanes, float* to) {
 }
 
 template <bool kIndexed>
-void pool_bins(const RoiTile& tile, int step, const RoiBins& bins, float* value, int32_t* index) {
+void pool_bins(const RoiTile& tile, int step, const RoiBins& bins, float* values,
+               int32_t* indices) {
+  int64_t to = 0;
   for (int ph = 0; ph < bins.pooled_height; ++ph) {
     const Span rows = bins.rows[ph];
-    for (int pw = 0; pw < bins.pooled_width; ++pw, value += kTileLanes, index += kTileLanes) {
+    for (int pw = 0; pw < bins.pooled_width; ++pw, to += kTileLanes) {
       const Span columns = bins.columns[pw];
       Best<kIndexed> best;
       best.start();
@@ -161,29 +167,59 @@ void pool_bins(const RoiTile& tile, int step, const RoiBins& bins, float* value,
         for (int y = rows.begin - tile.top; y < rows.end - tile.top; ++y) {
           const int last = columns.end - tile.left - step;
           for (int x = columns.begin - tile.left; x < last; x += step)
-            best.take(tile.value + cell(tile, y, x), tile.index + cell(tile, y, x));
-          best.take(tile.value + cell(tile, y, last), tile.index + cell(tile, y, last));
+            best.take(tile, cell(tile, y, x));
+          best.take(tile, cell(tile, y, last));
         }
-      best.put(value, index);
+      best.put(values, indices, to);
     }
   }
 }
 
-void pool(const RoiTile& tile, int step, const RoiBins& bins, int lanes, float* scratch,
-          float* pooled, int32_t* argmax) {
-  const int count = bins.pooled_height * bins.pooled_width;
-  int32_t* index = reinterpret_cast<int32_t*>(scratch + count * kTileLanes);
-  if (tile.index) {
-    pool_bins<true>(tile, step, bins, scratch, index);
-    unpack(reinterpret_cast<const float*>(index), count, lanes, reinterpret_cast<float*>(argmax));
-  } else {
-    pool_bins<false>(tile, step, bins, scratch, index);
+// Copies `count` floats past the caches; both 64-byte aligned, count a multiple of kTileLanes.
+inline void stream(const float* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kNative) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(to + i, _mm512_load_ps(from + i));
+#elif defined(__AVX2__)
+    _mm256_stream_ps(to + i, _mm256_load_ps(from + i));
+#elif defined(__SSE2__)
+    _mm_stream_ps(to + i, _mm_load_ps(from + i));
+#else
+    write(to + i, read(from + i));
+#endif
   }
-  unpack(scratch, count, lanes, pooled);
+}
+
+// `packed` holds a copy of what is streamed; null = store plainly.
+inline void put_bins(const float* from, int bins, int lanes, float* packed, float* to) {
+  if (!packed) return unpack(from, bins, lanes, to);
+  unpack(from, bins, lanes, packed);
+  stream(packed, static_cast<int64_t>(lanes) * bins, to);
+}
+
+void pool(const RoiTile& tile, int step, const RoiBins& bins, int lanes, bool past_caches,
+          float* scratch, float* pooled, int32_t* argmax) {
+  const int count = bins.pooled_height * bins.pooled_width;
+  float* index = scratch + count * kTileLanes;
+  float* packed = past_caches ? index + count * kTileLanes : nullptr;
+  if (tile.index) {
+    pool_bins<true>(tile, step, bins, scratch, reinterpret_cast<int32_t*>(index));
+    put_bins(index, count, lanes, packed, reinterpret_cast<float*>(argmax));
+  } else {
+    pool_bins<false>(tile, step, bins, scratch, nullptr);
+  }
+  put_bins(scratch, count, lanes, packed, pooled);
+}
+
+// Streamed stores are ordered with nothing; this orders them before whatever the thread does next.
+void finish() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 
 }  // namespace
 
-extern const RoiPoolLoops kRoiPoolLoops = {load, widen, pool};
+extern const RoiPoolLoops kRoiPoolLoops = {load, widen, pool, finish};
 
 }  // namespace labelpenet::LABELPENET_ISA

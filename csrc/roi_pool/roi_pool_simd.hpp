@@ -37,9 +37,12 @@ struct RoiPoolLoops {
   // value[y][x] = max(value[y][x], value[y][x + step]), the left one where they tie.
   void (*widen)(const RoiTile& tile, int step);
   // Pools one box from a tile whose cell x already holds the maximum of cells [x, x + step).
-  // Writes `lanes` channels of pooled and argmax; `scratch` holds 2 * bins * kTileLanes floats.
-  void (*pool)(const RoiTile& tile, int step, const RoiBins& bins, int lanes, float* scratch,
-               float* pooled, int32_t* argmax);
+  // Writes `lanes` channels of pooled and argmax; past the caches where asked, which needs all
+  // kTileLanes channels and 64-byte alignment. `scratch`: 3 * bins * kTileLanes floats, aligned.
+  void (*pool)(const RoiTile& tile, int step, const RoiBins& bins, int lanes, bool past_caches,
+               float* scratch, float* pooled, int32_t* argmax);
+  // Called by each thread after its last pool().
+  void (*finish)();
 };
 
 }  // namespace labelpenet

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelpenet.ops import box_iou, nms, nms_groups
-from labelpenet.reference import nms as reference
+from labelpenet.reference import nms_groups as reference
 
 
 def photo_boxes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -21,8 +21,8 @@ def photo_boxes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, 
 
 def assert_as_reference(boxes, scores, labels, threshold):
     keep, owner = nms_groups(boxes, scores, labels, threshold)
-    assert (keep.tolist(), owner.tolist()) == reference.nms_groups(boxes, scores, labels, threshold)
-    alone = reference.nms_groups(boxes, scores, torch.zeros_like(labels), threshold)[0]
+    assert (keep.tolist(), owner.tolist()) == reference(boxes, scores, labels, threshold)
+    alone = reference(boxes, scores, torch.zeros_like(labels), threshold)[0]
     assert nms(boxes, scores, threshold).tolist() == alone
 
 
@@ -144,8 +144,8 @@ def test_torchvision():
 def test_emulated(count, emulated):
     boxes, scores, labels = photo_boxes(count)
     got = (nms(boxes, scores, 0.3), *nms_groups(boxes, scores, labels, 0.3))
-    alone = reference.nms_groups(boxes, scores, torch.zeros_like(labels), 0.3)[0]
-    keep, owner = reference.nms_groups(boxes, scores, labels, 0.3)
+    alone = reference(boxes, scores, torch.zeros_like(labels), 0.3)[0]
+    keep, owner = reference(boxes, scores, labels, 0.3)
     assert [t.tolist() for t in got] == [alone, keep, owner]
 
 
