@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "attention/attention.hpp"
@@ -56,25 +58,35 @@ void scale_to_mass(const ProjectAttention& a, int64_t i) {
       *scaled++ = scale_cell(*map++, weight_y[r], weight_x[c], factor);
 }
 
-// One thread's memory to draw in.
+// One thread's memory to draw in. Made before the threads start: none may throw.
 class Board {
  public:
-  DrawingBoard cleared(int rows, int cells_y, int width, int first_row) {
-    const int64_t across = (width + kPixelBlock - 1) / kPixelBlock;
-    blocks_.resize((rows + cells_y + 2) * across);
-    std::fill_n(blocks_.begin(), rows * across, Block{});
-    Block* expanded = blocks_.data() + rows * across;
-    Block* fraction = expanded + cells_y * across;
-    return {blocks_.front().pixel,     expanded->pixel, fraction->pixel,
-            (fraction + across)->cell, first_row,       across * kPixelBlock};
+  Board(int rows, int cells_y, int width)
+      : pitch_((width + kPixelBlock - 1) / kPixelBlock * kPixelBlock), rows_(rows) {
+    const int64_t expanded = rows * pitch_, fraction = expanded + cells_y * pitch_;
+    const int64_t cell = fraction + pitch_, size = cell + pitch_;
+    memory_.reset(static_cast<float*>(::operator new(4 * size, kAlignment)));
+    float* memory = memory_.get();
+    board_ = {
+        memory, memory + expanded, memory + fraction, reinterpret_cast<int*>(memory + cell), 0,
+        pitch_};
+  }
+
+  DrawingBoard cleared(int first_row) const {
+    std::fill_n(board_.pixels, rows_ * pitch_, 0.f);
+    DrawingBoard board = board_;
+    board.first_row = first_row;
+    return board;
   }
 
  private:
-  union alignas(64) Block {
-    float pixel[kPixelBlock];
-    int cell[kPixelBlock];
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(float* memory) const { ::operator delete(memory, kAlignment); }
   };
-  std::vector<Block> blocks_;
+  int64_t pitch_, rows_;
+  std::unique_ptr<float, Delete> memory_;
+  DrawingBoard board_;
 };
 
 // What happens to the row of steps at one pixel row: a box begins or ends.
@@ -97,11 +109,12 @@ void project_attention_cpu(const ProjectAttention& args, int threads) {
     maps = args.scaled;
   }
   const Groups groups(args.index, args.proposals, args.num_maps);
-  std::vector<Board> boards(std::max(1, threads));
+  std::vector<Board> boards;
+  for (int t = 0; t < std::max(1, threads); ++t)
+    boards.emplace_back(tile_rows(args.height, args.width), args.cells_y, args.width);
   for_tiles(args.num_maps, args.height, args.width, threads,
             [&](int64_t map, int y_begin, int y_end, int thread) {
-              const DrawingBoard board =
-                  boards[thread].cleared(y_end - y_begin, args.cells_y, args.width, y_begin);
+              const DrawingBoard board = boards[thread].cleared(y_begin);
               for (int64_t g = groups.begin[map]; g < groups.begin[map + 1]; ++g) {
                 const int64_t i = groups.boxes[g];
                 const float* box = args.boxes + 4 * i;

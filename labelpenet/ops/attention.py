@@ -145,9 +145,7 @@ def _project(
     width: int,
     mass: bool,
 ) -> Tensor:
-    largest = _magnitude("maps", maps)
-    if mass and largest > 0 and float(maps.min()) < 0:
-        raise ValueError(f'maps: expected values >= 0 in mode "mass", got {float(maps.min())}')
+    _magnitude("maps", maps, 0.0 if mass else -_LARGEST)
     _check.finite("boxes", boxes)
     _check.index_range("index", index, num_maps)
     out = maps.new_empty((num_maps, height, width))
@@ -205,16 +203,14 @@ _ACCUMULATE = Op(
 )
 
 
-def _magnitude(name: str, value: Tensor) -> float:
-    """The largest magnitude; raises ValueError above _LARGEST or where `value` is not finite."""
+def _magnitude(name: str, value: Tensor, minimum: float = -_LARGEST) -> float:
+    """The largest magnitude; raises ValueError outside [minimum, _LARGEST] or for a NaN."""
     if value.numel() == 0:
         return 0.0
     low, high = (float(v) for v in value.aminmax())  # a NaN anywhere comes out as NaN
-    if not (low >= -_LARGEST and high <= _LARGEST):
-        raise ValueError(
-            f"{name}: expected finite numbers of magnitude up to {_LARGEST:g}, "
-            f"got values in [{low}, {high}]"
-        )
+    if not (minimum <= low and high <= _LARGEST):
+        wanted = f"numbers in [{minimum:g}, {_LARGEST:g}]"
+        raise ValueError(f"{name}: expected {wanted}, got values in [{low}, {high}]")
     return max(-low, high)
 
 

@@ -88,8 +88,9 @@ def excitation_maps(
     its weights turned, subtracts the two one layer down, and clamps negative sums of the map to 0.
 
     Nothing is differentiated: the maps carry no gradient. Two torch.mm per hidden layer take
-    nearly all the time; the result is as reproducible as they are. A share that leaves the range
-    of float32, because its denominator is nearly 0, counts as 0.
+    nearly all the time; precision (TF32, say) and reproducibility are what torch is set to for
+    them. A share that leaves the range of float32, because its denominator is nearly 0, counts
+    as 0.
 
     Args:
         activations: activations[0] is [R, C, h, w], the pooled features, and activations[l]

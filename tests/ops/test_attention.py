@@ -64,9 +64,9 @@ def test_hand_worked(case):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("cells", [(7, 7), (1, 1), (14, 14), (3, 20), (1, 9), (40, 2)])
+@pytest.mark.parametrize("cells", [(7, 7), (1, 1), (14, 14), (3, 20), (40, 2)])
 def test_project_against_reference(cells, mode, isa):
-    maps, boxes, index = scene(40, cells, (61, 83), 3)
+    maps, boxes, index = scene(25, cells, (61, 83), 3)
     got = project_attention(maps, boxes, index, 3, (61, 83), mode)
     assert_near(got, project_exactly(maps, boxes, index, 3, (61, 83), mode), torch.float32)
 
@@ -74,8 +74,8 @@ def test_project_against_reference(cells, mode, isa):
 @pytest.mark.parametrize("mode", MODES)
 def test_small_boxes_against_reference(mode):
     """Boxes of a few pixels: several cells fall between two centres."""
-    maps, boxes, index = scene(300, (7, 7), (30, 40), 2)
-    boxes[:, 2:] = boxes[:, :2] + torch.rand(300, 2) * 6
+    maps, boxes, index = scene(100, (7, 7), (30, 40), 2)
+    boxes[:, 2:] = boxes[:, :2] + torch.rand(100, 2) * 6
     got = project_attention(maps, boxes, index, 2, (30, 40), mode)
     # a cell that hardly any pixel sees makes the mass sensitive to where exactly the pixel lies
     factor = 1 if mode == "bilinear" else 20
@@ -170,9 +170,9 @@ def test_tall_images_span_tiles():
     maps, boxes, index = scene(12, (7, 7), (900, 700), 1)
     got = project_attention(maps, boxes, index, 1, (900, 700))
     assert_near(got, project_exactly(maps, boxes, index, 1, (900, 700), "bilinear"), torch.float32)
-    heat = accumulate_boxes(torch.rand(12), boxes, index, 1, (900, 700))
-    exact = reference.accumulate_boxes(torch.zeros(12), boxes, index, 1, (900, 700))
-    assert heat.shape == exact.shape
+    heat = accumulate_boxes(maps[:, 0, 0], boxes, index, 1, (900, 700))
+    exact = reference.accumulate_boxes(maps[:, 0, 0].double(), boxes, index, 1, (900, 700))
+    assert_near(heat, exact, torch.float32, factor=0.01)
 
 
 def test_threads_change_no_bit():
@@ -273,7 +273,7 @@ def _arguments():
 BAD_INPUT = {
     "nan map": ({"maps": torch.full((3, 2, 2), torch.nan)}, ValueError, "maps"),
     "huge map": ({"maps": torch.full((3, 2, 2), 1e30)}, ValueError, "maps"),
-    "negative mass": ({"maps": -torch.ones(3, 2, 2), "mode": "mass"}, ValueError, "maps.*mass"),
+    "negative mass": ({"maps": -torch.ones(3, 2, 2), "mode": "mass"}, ValueError, r"maps.*\[0, "),
     "no cells": ({"maps": torch.ones(3, 0, 2)}, ValueError, "maps"),
     "map dtype": ({"maps": torch.ones(3, 2, 2).double()}, TypeError, "maps"),
     "nan box": ({"boxes": torch.full((3, 4), torch.nan)}, ValueError, "boxes"),
@@ -308,6 +308,18 @@ def test_bad_input(case):
 def test_bad_scores(score):
     with pytest.raises(ValueError, match="scores"):
         accumulate_boxes(torch.tensor([score]), torch.ones(1, 4), zeros(1), 1, (2, 2))
+
+
+def test_under_compile():
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def both(maps, boxes, index):
+        attention_map = project_attention(maps, boxes, index, 2, (8, 9), "mass")
+        return attention_map * accumulate_boxes(maps[:, 0, 0], boxes, index, 2, (8, 9))
+
+    maps, boxes, index = scene(3, (2, 2), (8, 9), 2)
+    drawn = project_attention(maps, boxes, index, 2, (8, 9), "mass")
+    heat = accumulate_boxes(maps[:, 0, 0], boxes, index, 2, (8, 9))
+    assert torch.equal(both(maps, boxes, index), drawn * heat)
 
 
 def test_opcheck():

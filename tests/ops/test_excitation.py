@@ -134,8 +134,8 @@ def test_cuda(dtype):
 
 
 def test_bfloat16(isa):
-    activations, weights = head(12, 64, (7, 7), [512, 512], 20, torch.bfloat16)
-    classes = torch.randint(20, (12,))
+    activations, weights = head(4, 64, (7, 7), [512, 512], 20, torch.bfloat16)
+    classes = torch.randint(20, (4,))
     got = excitation_maps(activations, weights, classes)
     assert got.dtype == torch.float32
     # sums of many rounded terms: the errors of 2^-9 average out
@@ -217,6 +217,18 @@ def test_under_autocast():
     maps = excitation_maps(activations, weights, classes)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(maps, excitation_maps(activations, weights, classes))
+
+
+def test_under_compile():
+    activations, weights = head(3, 6, (2, 3), [10], 3)
+    prepared, classes = positive_weights(weights), torch.tensor([0, 1, 2])
+
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def doubled(pooled, hidden, classes):
+        return 2 * excitation_maps([pooled, hidden], prepared, classes)
+
+    maps = excitation_maps(activations, prepared, classes)
+    assert torch.equal(doubled(*activations, classes), 2 * maps)
 
 
 def test_empty():
