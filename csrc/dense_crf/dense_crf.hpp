@@ -39,4 +39,9 @@ struct DenseCrfArgs {
 
 void dense_crf_cpu(const DenseCrfArgs& args, int threads);
 
+// `scratch`: device memory of dense_crf_scratch_cuda(args) bytes, aligned to 256, unwritten.
+// Launches only: nothing is read back, so the stream may be captured in a graph.
+void dense_crf_cuda(const DenseCrfArgs& args, unsigned char* scratch, void* stream);
+int64_t dense_crf_scratch_cuda(const DenseCrfArgs& args);
+
 }  // namespace labelpenet

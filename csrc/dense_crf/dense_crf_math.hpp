@@ -149,6 +149,30 @@ LABELPENET_HD Key next_vertex(const LatticeGeometry<D>& g, Key key, int axis) {
   return key + step - unit;
 }
 
+template <int D, class Key>
+LABELPENET_HD Key previous_vertex(const LatticeGeometry<D>& g, Key key, int axis) {
+  const Key unit = axis < D ? static_cast<Key>(g.unit[axis]) : 0;
+  const Key step = (key & kRemainderMask) > 0 ? Key{1} : static_cast<Key>(g.all - D);
+  return key - step + unit;
+}
+
+// An upper bound for the vertices of an image's lattice: those that pixels touch lie within the
+// longest edge of a simplex of the box of the features, and their Voronoi cells (A_d*, covering
+// radius sqrt(d (d + 2) / (12 (d + 1))) times d + 1) do not overlap.
+template <int D>
+int64_t max_vertices(int64_t height, int64_t width, float sxy, float srgb) {
+  const double stretch = (D + 1) * std::sqrt(2.0 / 3.0);  // of a feature, in lattice units
+  const int half = (D + 1) / 2;
+  const double edge = std::sqrt(static_cast<double>(half * (D + 1 - half) * (D + 1)));
+  const double covering = std::sqrt(D * (D + 2.0) / 12.0 * (D + 1));
+  const double margin = 2 * (edge + covering) / stretch + 0.2;      // 0.2: float32 coordinates
+  double volume = std::pow(stretch, D) / std::pow(D + 1, D - 0.5);  // vertices per unit volume
+  for (int i = 0; i < D; ++i)
+    volume *= margin + (i == 0 ? (width - 1) / sxy : i == 1 ? (height - 1) / sxy : 255 / srgb);
+  const double touched = static_cast<double>(height) * width * (D + 1);
+  return static_cast<int64_t>(volume < touched ? volume + 1 : touched);
+}
+
 // What slicing multiplies by, so that the lattice filter approximates exp(-|f_i - f_j|^2 / 2).
 template <int D>
 constexpr float slice_scale() {

@@ -33,26 +33,26 @@ inline void store(T* p, const Vector& v) {
 struct VectorLanes {
   using Float = Float16;
   using Int = Int16;
-  static Int less(Float a, Float b) { return a < b; }
-  static Int less(Int a, Int b) { return a < b; }
-  static Int equal(Int a, Int b) { return a == b; }
-  static Float where(Int mask, Float a) { return (Float)(mask & (Int)a); }
-  static Int to_int(Float a) { return __builtin_convertvector(a, Int); }
-  static Float to_float(Int a) { return __builtin_convertvector(a, Float); }
+  static Int less(const Float& a, const Float& b) { return a < b; }
+  static Int less(const Int& a, const Int& b) { return a < b; }
+  static Int equal(const Int& a, const Int& b) { return a == b; }
+  static Float where(const Int& mask, const Float& a) { return (Float)(mask & (Int)a); }
+  static Int to_int(const Float& a) { return __builtin_convertvector(a, Int); }
+  static Float to_float(const Int& a) { return __builtin_convertvector(a, Float); }
 };
 struct NarrowLanes : VectorLanes {
   using Key = Word16;
   using Word = uint32_t;
-  static Key where_key(Int mask, Word a) { return (Key)mask & a; }
-  static Key to_key(Int a) { return (Key)a; }
+  static Key where_key(const Int& mask, Word a) { return (Key)mask & a; }
+  static Key to_key(const Int& a) { return (Key)a; }
 };
 struct WideLanes : VectorLanes {
   using Key = Wide16;
   using Word = uint64_t;
-  static Key where_key(Int mask, Word a) {
+  static Key where_key(const Int& mask, Word a) {
     return (Key) __builtin_convertvector(mask, WideMask16) & a;
   }
-  static Key to_key(Int a) { return (Key) __builtin_convertvector(a, WideMask16); }
+  static Key to_key(const Int& a) { return (Key) __builtin_convertvector(a, WideMask16); }
 };
 
 template <int D, class Lanes>

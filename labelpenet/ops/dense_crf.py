@@ -80,8 +80,8 @@ def dense_crf(
     label maps are independent of each other; they share the lattices, so ten of them cost far less
     than ten calls. Two labels cost half a map. The result does not depend on the thread count.
 
-    Not differentiable. Finding a NaN costs one synchronisation with a CUDA device, skipped while
-    torch compiles or captures a graph: a NaN then spreads over its map.
+    Not differentiable. Looking for NaN waits for a CUDA device once; while a CUDA graph is captured
+    nobody looks.
 
     Args:
         image: [H, W, 3] uint8, RGB.
@@ -125,8 +125,6 @@ def dense_crf(
     if unary.requires_grad and torch.is_grad_enabled():
         raise ValueError("unary: needs a gradient, but dense_crf has none; pass unary.detach()")
     potentials = _potentials(gaussian, bilateral)
-    if _may_look(unary):
-        _check.finite("unary", unary)
     return cast(Tensor, _OP(image, unary, iterations, potentials, int(normalization)))
 
 
@@ -201,13 +199,6 @@ def _deviation(name: str, value: float) -> float:
     return float(value)
 
 
-def _may_look(tensor: Tensor) -> bool:
-    """Whether the numbers are there to be read: not while compiling or capturing a graph."""
-    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter):
-        return False
-    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
-
-
 def _kernel(
     image: Tensor, unary: Tensor, iterations: int, potentials: list[float], normalization: int
 ) -> Tensor:
@@ -215,9 +206,13 @@ def _kernel(
     probability = torch.empty_like(unary)
     if probability.numel() == 0:
         return probability
+    if not (unary.is_cuda and torch.cuda.is_current_stream_capturing()):
+        _check.finite("unary", unary)  # waits for the device, which a graph cannot
+    bytes_needed = kernels().dense_crf_scratch(image, unary, potentials, iterations)
+    scratch = torch.empty(bytes_needed, dtype=torch.uint8, device=unary.device)
     threads, stream = launch(unary)
     kernels().dense_crf(
-        image, unary, probability, potentials, iterations, normalization, threads, stream
+        image, unary, probability, scratch, potentials, iterations, normalization, threads, stream
     )
     return probability
 
