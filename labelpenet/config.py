@@ -349,7 +349,9 @@ def _read(source: str | Path) -> dict[str, Any]:
             values = yaml.safe_load(path.read_text("utf-8")) or {}
         else:
             names = ", ".join(presets())
-            raise ConfigError(f"{source}: expected a .toml, .yaml or .yml file or a preset ({names})")
+            raise ConfigError(
+                f"{source}: expected a .toml, .yaml or .yml file or a preset ({names})"
+            )
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,11 +10,10 @@ import numpy as np
 from rich.console import Console
 
 from labelpenet.config import Config
-from labelpenet.data import load_dataset, load_image, voc_truth
-from labelpenet.data.synthetic import write_scenes
-from labelpenet.evaluation import Evaluation, Evaluator, Matching
+from labelpenet.data import load_dataset, load_image, write_scenes
+from labelpenet.evaluation import Evaluation, Matching
+from labelpenet.evaluation.files import evaluate_files
 from labelpenet.labeler import Labeler
-from labelpenet.labeling.coco import read_labels
 from labelpenet.labeling.runner import LABELS, label_images
 from labelpenet.report.page import ReportBuilder
 from labelpenet.training.run import train_cascade
@@ -55,7 +54,9 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
     """
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    scenes = write_scenes(out / "scenes", _TRAIN_SCENES, _TEST_SCENES, seed=config.seed)
+    scenes = out / "scenes"
+    if not scenes.exists():
+        write_scenes(scenes, _TRAIN_SCENES, test_count=_TEST_SCENES, seed=config.seed)
     checkpoint = train_cascade(config, scenes, out / "run", split="train", console=console)
 
     labeler = Labeler(checkpoint, use_tags=False, trace=True)
@@ -67,14 +68,7 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
         report.add(name, image, result)
         return result
 
-    summary = label_images(
-        labelled, dataset, out, load=load_image, progress=console is not None
-    )
-    evaluator = Evaluator(dataset.classes)
-    _, found, _ = read_labels(out / LABELS)
-    truth = voc_truth(scenes, [r.name for r in dataset.records], dataset.classes)
-    for record in dataset.records:
-        evaluator.add(record.name, found[record.name], truth[record.name])
-    evaluation = evaluator.result()
+    summary = label_images(labelled, dataset, out, load=load_image, progress=console is not None)
+    evaluation = evaluate_files(out / LABELS, scenes, "test")
     page = report.finish(summary, evaluation.means())
     return DemoResult(evaluation, page, time.monotonic() - began)

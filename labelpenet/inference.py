@@ -11,6 +11,7 @@ from torch import Tensor
 from labelpenet.calibration import Calibrated, Candidate, Proposals, calibrate, refine_masks
 from labelpenet.config import Config, GroupScore
 from labelpenet.data.transforms import resize_image
+from labelpenet.models.backbones import FcHead
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import (
     HeadOutput,
@@ -255,9 +256,7 @@ class Predictor:
             weighted.contiguous(), rois / scale, owner, len(members), size
         ).clamp(0, 1)
 
-    def _positive(
-        self, number: int, fc: torch.nn.Module, classifier: torch.nn.Linear
-    ) -> PositiveWeights:
+    def _positive(self, number: int, fc: FcHead, classifier: torch.nn.Linear) -> PositiveWeights:
         """W+ of a module's fc6, fc7 and classifier, made once."""
         if number not in self._weights:
             layers = (fc.fc6, fc.fc7, classifier)

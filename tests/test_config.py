@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from labelpenet.config import Config, ConfigError, config_from_dict, load_config, presets
 
 

@@ -4,8 +4,9 @@ import doctest
 import importlib
 import pkgutil
 
-import labelpenet
 import pytest
+
+import labelpenet
 
 MODULES = sorted(
     m.name

@@ -178,15 +178,14 @@ class SqueezeNet(Backbone):
 
     def __init__(self, state: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        pool = lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True)  # noqa: E731
         self.trunk = nn.Sequential(
             nn.Conv2d(3, 96, 7, stride=2),
             nn.ReLU(inplace=True),
-            pool(),
+            _pool(),
             _Fire(96, 16, 64),
             _Fire(128, 16, 64),
             _Fire(128, 32, 128),
-            pool(),
+            _pool(),
             _Fire(256, 32, 128),
             _Fire(256, 48, 192),
             _Fire(384, 48, 192),
@@ -207,7 +206,7 @@ class SqueezeNet(Backbone):
 
     def make_pool4(self) -> nn.Module:
         """pool8 and fire9 as ImageNet knows them: fc6's start speaks fire9's channels."""
-        return nn.Sequential(nn.MaxPool2d(3, stride=2, ceil_mode=True), self._fire9(dilation=1))
+        return nn.Sequential(_pool(), self._fire9(dilation=1))
 
     def _fire9(self, dilation: int) -> _Fire:
         fire = _Fire(512, 64, 256, dilation)
@@ -218,7 +217,7 @@ class SqueezeNet(Backbone):
             with torch.no_grad():
                 for layer in (fire.expand1x1, fire.expand3x3):
                     for parameter in layer.parameters():
-                        parameter *= _FIRE9_SCALE
+                        parameter.mul_(_FIRE9_SCALE)
         return fire
 
     def make_fc(self, channels: int, width: int, dropout: float) -> FcHead:
@@ -239,6 +238,10 @@ class SqueezeNet(Backbone):
                 head.fc6.bias[:count] = rows.bias[:count] * _CONV10_SCALE  # type: ignore[index]
                 head.fc7.weight += torch.eye(width)
         return head
+
+
+def _pool() -> nn.MaxPool2d:
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
 class Tiny(Backbone):

@@ -82,7 +82,7 @@ class SegmentationModule(nn.Module):
 
     def mask_logits(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mask logits [R, 28, 28] of ROIs [R, 4] for their classes [R]."""
-        logits = self.mask_head(pool(features, boxes, self.grid, 14)).float()
+        logits: Tensor = self.mask_head(pool(features, boxes, self.grid, 14)).float()
         return logits[torch.arange(len(boxes), device=logits.device), labels]
 
     def loss(

@@ -51,7 +51,7 @@ def train_cascade(
             settings=proposal_settings(config),
             progress=console is not None,
         )
-        refuse([f"{e.image}: {e.reason}" for e in result.errors])
+        refuse([f"{e.name}: {e.reason}" for e in result.errors])
     trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console)
     trainer.run(until)
     return trainer.checkpoint(trainer.trained)

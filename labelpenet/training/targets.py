@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ class TargetsError(ValueError):
 class TargetStore:
     """Instances by image name, with masks kept as run-lengths until they are asked for."""
 
-    def __init__(self, rows: dict[str, dict[str, object]]) -> None:
+    def __init__(self, rows: dict[str, dict[str, Any]]) -> None:
         self._rows = rows
 
     @staticmethod
@@ -80,8 +81,8 @@ class TargetStore:
         row = self._rows[name]
         height, width = row["height"], row["width"]
         counts = row["masks"]
-        masks = np.zeros((len(counts), height, width), dtype=bool)  # type: ignore[arg-type, call-overload]
-        for i, count in enumerate(counts):  # type: ignore[arg-type, var-annotated]
+        masks = np.zeros((len(counts), height, width), dtype=bool)
+        for i, count in enumerate(counts):
             masks[i] = rle.decode({"size": [height, width], "counts": count})
         return Instances(
             torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),

@@ -163,7 +163,7 @@ class Trainer:
                 with autocast(self.config, device):
                     losses = loss(record, example, generator)
                 total = torch.stack(list(losses.values())).sum()
-                (total / train.batch).backward()  # type: ignore[no-untyped-call]
+                (total / train.batch).backward()
                 for name, value in losses.items():
                     sums[name] += float(value.detach()) / train.batch
             stepper.step()

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from labelpenet.config import BackboneName, ModelConfig
 from labelpenet.models.backbones import build_backbone
 from labelpenet.models.weights import WeightsError, read_weights
-from safetensors.torch import save_file
 
 
 @pytest.mark.parametrize("name", list(BackboneName))
@@ -75,7 +76,7 @@ def test_broken_files(tmp_path, suffix):
         read_weights(path)
     for content in (b"", b"not weights at all", b"\x80\x04K\x01."):
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match="cannot be read as weights|expected a state dict"):
+        with pytest.raises(WeightsError, match=r"cannot be read as weights|expected a state dict"):
             read_weights(path)
 
 

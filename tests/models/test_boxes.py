@@ -3,6 +3,7 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from labelpenet.models.boxes import ROI_STD, clip, decode, draw, encode, match
 
 sides = st.floats(2, 500)
