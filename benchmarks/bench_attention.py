@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Absent, Case, Peer, adapt, find, near, small
+from benchmarks.compare import near
+from benchmarks.harness import Absent, Case, Peer, adapt, find, small
 
 SIZE = (600, 800)
 

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Case, Peer, adapt, find, near, small
+from benchmarks.compare import near
+from benchmarks.harness import Case, Peer, adapt, find, small
 
 POTENTIALS = {"gaussian": (3, 0, 3), "bilateral": (80, 13, 10)}  # sxy, srgb, compat
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from benchmarks.harness import Case, Peer, find, near, small
+from benchmarks.compare import near
+from benchmarks.harness import Case, Peer, find, small
 
 HEADS = {
     "VGG-16 head (512 x 7 x 7, 4096, 4096)": (512, 7, 4096),

@@ -3,7 +3,8 @@
 import torch
 
 from benchmarks import scenes
-from benchmarks.harness import Case, Peer, adapt, equal, find, small
+from benchmarks.compare import equal
+from benchmarks.harness import Case, Peer, adapt, find, small
 
 
 def _inputs(count, channels, size):

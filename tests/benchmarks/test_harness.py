@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ def _load():
 
 
 _load()
+compare = importlib.import_module("benchmarks.compare")
 harness = importlib.import_module("benchmarks.harness")
 machine = importlib.import_module("benchmarks.machine")
 report = importlib.import_module("benchmarks.report")
@@ -166,15 +168,15 @@ def test_absent_functions_say_why():
     ],
 )
 def test_comparison_can_fail(got, message):
-    harness.near(torch.tensor([1.0, 2.00001]), torch.tensor([1.0, 2.0]))
+    compare.near(torch.tensor([1.0, 2.00001]), torch.tensor([1.0, 2.0]))
     with pytest.raises(AssertionError, match=message):
-        harness.near(got, torch.tensor([1.0, 2.0]))
+        compare.near(got, torch.tensor([1.0, 2.0]))
 
 
 def test_equal_allows_nothing():
-    harness.equal((torch.tensor([2**40]), [3]), ([2**40], torch.tensor([3])))
+    compare.equal((torch.tensor([2**40]), [3]), ([2**40], torch.tensor([3])))
     with pytest.raises(AssertionError):
-        harness.equal(torch.tensor([2**40 + 1]), torch.tensor([2**40]))
+        compare.equal(torch.tensor([2**40 + 1]), torch.tensor([2**40]))
 
 
 ABOUT = {
@@ -266,46 +268,76 @@ def test_peak_memory_sees_what_a_call_takes():
 
 
 BENCH = """
-import torch
+from benchmarks import machine
 from benchmarks.harness import Case, Peer, find
 
-def case(name, ours):
-    return Case(op="twice", name=name, inputs=lambda: (torch.ones(9),), ours=ours,
-                reference=lambda x: x + x, peer=Peer("nobody", find("no.such.module", "twice")))
+machine.ceilings = lambda device: {"copy": 1e9, "float32": 1e9, "bfloat16": 1e9}  # saves seconds
 
-CASES = [case("right", lambda x: 2 * x), case("broken", lambda x: 3 * x)]
+
+def case(name, ours):
+    peer = Peer("nobody", find("no.such.module", "twice"))
+    return Case("twice", name, lambda: ([1.0, 2.0],), ours, lambda x: [1 * v + v for v in x], peer)
+
+
+CASES = [
+    case("right", lambda x: [2 * v for v in x]),
+    case("broken", lambda x: [3 * v for v in x]),
+]
+
 
 def test_twice(case, column, measure):
     measure(case, column)
 """
 
 
-@pytest.mark.parametrize("how", ["pytest", "benchmarks"])
-def test_from_the_command_line(tmp_path, how):
-    """`pytest benchmarks` and `python -m benchmarks` of a copy with one toy file."""
-    if how == "pytest":
-        pytest.importorskip("pytest_benchmark")
-    shutil.copytree(FOLDER, tmp_path / "benchmarks", ignore=lambda _, names: [
-        name for name in names if name.startswith("bench_") or not name.endswith(".py")
-    ])  # fmt: skip
-    (tmp_path / "benchmarks" / "bench_twice.py").write_text(BENCH)
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
-    command = {
-        "pytest": ["pytest", "benchmarks", "-p", "no:cacheprovider"],
-        "benchmarks": ["benchmarks", "twice", "--seconds", "0.01"],
-    }[how]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "--results", "out"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    shown = done.stdout + done.stderr
-    assert done.returncode == 1, shown  # one result was wrong
-    (path,) = (tmp_path / "out").glob("*.json")
-    run = json.loads(path.read_text())
-    right, broken = (case["columns"] for case in run["cases"])
+def check_run(folder, shown):
+    """The table was shown and the JSON written; one result was right and one wrong."""
+    (path,) = folder.glob("*.json")
+    right, broken = (case["columns"] for case in json.loads(path.read_text())["cases"])
     assert right["ours CPU"]["best_ms"] > 0
     assert right["peer"] == {"absent": "no.such.module: No module named 'no'"}
     assert "differs from the reference" in broken["ours CPU"]["absent"]
     assert re.search(r"\| twice, right \| [\d.]+ \| [\d.]+ \| – \|", shown)
     assert re.search(r"\| twice, broken \| [\d.]+ \| wrong \| – \|", shown)
-    assert f"written to {Path('out') / path.name}" in shown
+    assert path.name in shown
+
+
+def test_pytest_benchmarks(tmp_path):
+    """In a copy of the folder with one toy file."""
+    pytest.importorskip("pytest_benchmark")
+    copy = tmp_path / "benchmarks"
+    copy.mkdir()
+    for path in FOLDER.glob("*.py"):
+        if not path.name.startswith("bench_"):
+            shutil.copy(path, copy)
+    (copy / "bench_twice.py").write_text(BENCH)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    arguments = ["benchmarks", "-p", "no:cacheprovider", "--results", "out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    shown = done.stdout + done.stderr
+    assert done.returncode == 1, shown
+    check_run(tmp_path / "out", shown)
+
+
+def test_python_m_benchmarks(tmp_path, monkeypatch, capsys):
+    command = importlib.import_module("benchmarks.__main__")
+    monkeypatch.setattr(machine, "ceilings", machine.ceilings)  # undoes what the file changes
+    toys = {}
+    exec(BENCH, toys)
+    monkeypatch.setattr(command, "cases", lambda: toys["CASES"])
+    options = ["--seconds", "0.01", "--results", str(tmp_path)]
+    assert command.main(["twice", *options]) == 1
+    check_run(tmp_path, capsys.readouterr().out)
+    with pytest.raises(SystemExit):
+        command.main(["thrice", *options])
+    assert "no op named thrice" in capsys.readouterr().err
+
+
+def test_every_file_has_cases():
+    command = importlib.import_module("benchmarks.__main__")
+    ops = {case.op for case in command.cases()}
+    assert {"nms", "nms_groups", "roi_pool", "excitation_maps", "dense_crf"} <= ops
+    assert {"project_attention", "accumulate_boxes", "selective_search"} <= ops
