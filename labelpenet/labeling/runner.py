@@ -41,11 +41,13 @@ def label_images(
 ) -> LabelSummary:
     """Labels every image of `dataset` into `out`: `labels.json`, `errors.jsonl`, `index.html`.
 
-    An image that cannot be read or labelled is skipped and listed in `errors.jsonl` with its
-    reason. That includes MemoryError: one picture that is far too large is the usual cause, and
-    the others still fit. What is finished is kept in `labels.part.jsonl` until the job ends:
-    after an interruption, a crash or a full disk the same call goes on from there (images that
-    failed are tried again), and the files come out as if nothing had happened.
+    An image that cannot be read or labelled is skipped and gets a line of `errors.jsonl`: image,
+    reason, exception. That includes MemoryError: one picture that is far too large is the usual
+    cause, and the others still fit.
+
+    What is finished is kept in `labels.part.jsonl` until the job ends: after an interruption, a
+    crash or a full disk the same call goes on from there (images that failed are tried again), and
+    the files come out as if nothing had happened.
 
     Args:
         labeler: Labels one image.

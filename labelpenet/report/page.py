@@ -178,9 +178,13 @@ def _resize_instances(instances: Instances, image: np.ndarray) -> Instances:
     scale = torch.tensor([width / image.shape[1], height / image.shape[0]] * 2)
     masks = None
     if instances.masks is not None:
-        masks = torch.zeros((len(instances), height, width), dtype=torch.bool)
-        for i, mask in enumerate(instances.masks):
-            masks[i] = torch.from_numpy(_resize(mask.cpu().numpy().astype(np.float32)) >= 0.5)
+        if instances.masks.shape[1:] != image.shape[:2]:
+            wanted, came = list(image.shape[:2]), list(instances.masks.shape[1:])
+            raise ValueError(f"masks: expected {wanted}, got {came}")
+        small = np.empty((len(instances), height, width), dtype=bool)
+        for i, mask in enumerate(instances.masks.cpu().numpy()):
+            small[i] = _resize(mask.astype(np.float32)) >= 0.5
+        masks = torch.from_numpy(small)
     boxes = instances.boxes.detach().cpu() * scale
     return Instances(boxes, instances.labels, instances.scores, masks)
 

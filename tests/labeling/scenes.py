@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from labelpenet.types import Dataset, ImageRecord, Instances, Labelling
 
 # no deadline: the machine may be busy
-STEADY = settings(deadline=None, max_examples=60)
+STEADY = settings(deadline=None, max_examples=40)
 
 
 def tight_boxes(masks: torch.Tensor) -> torch.Tensor:

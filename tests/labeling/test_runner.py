@@ -19,7 +19,7 @@ from labelpenet.types import Instances, Labelling
 
 
 def run(out, labeler=label, data=None, **options):
-    options = {"load": load, "progress": False} | options
+    options = {"load": load, "progress": False, "pictures": 1} | options
     return label_images(labeler, dataset() if data is None else data, out, **options)
 
 
@@ -125,7 +125,7 @@ def labeler(image, tags, name):
         os.kill(os.getpid(), signal.SIGKILL)
     return label(image, tags, name)
 
-label_images(labeler, dataset(), Path(sys.argv[1]), load=load, progress=False)
+label_images(labeler, dataset(), Path(sys.argv[1]), load=load, progress=False, pictures=1)
 """
 
 

@@ -158,6 +158,11 @@ def test_nothing_found(tmp_path):
     assert not any("errors.jsonl" in link.get("href", "") for link in page.all("a"))
 
 
+def test_mask_of_another_size(tmp_path):
+    with pytest.raises(ValueError, match=r"masks: expected \[60, 80\], got \[30, 40\]"):
+        build(tmp_path, one=Labelling(from_masks(np.ones((1, 30, 40), bool)), 1))
+
+
 def test_summary_of_other_classes(tmp_path):
     with pytest.raises(ValueError, match="class_counts: expected 1 classes, got 2"):
         ReportBuilder(tmp_path, ("cat",)).finish(SUMMARY)
