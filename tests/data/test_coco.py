@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -129,7 +129,8 @@ def test_bad_files(coco_file, case):
         load_dataset(coco_file(data))
 
 
-@given(st.integers(1, 20), st.integers(1, 20), st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_run_lengths_round_trip(height, width, random):
     mask = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)])
     packed = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -193,6 +194,7 @@ def test_bad_segmentations(value):
         decode_segmentation(value, 4, 6)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=12))
 def test_any_counts(text):
     try:

@@ -38,7 +38,7 @@ def test_resized_shape(size, sides, shape, scale):
     assert resized_shape(*size, *sides) == (shape, pytest.approx(scale))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(1, 50))
 def test_resize_image(height, width, shorter, longest):
     image = torch.full((3, height, width), 77, dtype=torch.uint8)
@@ -87,11 +87,12 @@ def test_non_contiguous():
     torch.testing.assert_close(resized, expected)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 6), st.integers(1, 50))
 def test_mirrored_twice_is_the_same(count, width):
     image = torch.rand(3, 4, width)
     masks = torch.rand(count, 4, width) > 0.5
-    boxes = torch.rand(count, 4).cumsum(-1)[:, [0, 1, 2, 3]]
+    boxes = torch.rand(count, 4).cumsum(-1)
     assert torch.equal(flip_image(flip_image(image)), image)
     assert torch.equal(flip_masks(flip_masks(masks)), masks)
     torch.testing.assert_close(flip_boxes(flip_boxes(boxes, width), width), boxes)
