@@ -217,8 +217,9 @@ class TrainConfig:
 
     Attributes:
         steps: Optimiser steps of modules 1 to 4.
-        trunk_steps: Steps in which trunk and stage 5 first learn the tags by global average
-            pooling: for a backbone that has no ImageNet weights. 0 leaves the trunk as it is.
+        trunk_steps: Steps in which trunk and stage 5 first learn the tags from whole images: for a
+            backbone that has no ImageNet weights. 0 leaves the trunk as it is.
+        trunk_batch: Images per such step.
         batch: Images per step.
         scales: Lengths of the shorter side, one drawn per image.
         longest: Cap on the longer side.
@@ -240,6 +241,7 @@ class TrainConfig:
 
     steps: tuple[Count, Count, Count, Count] = (50_000, 50_000, 50_000, 50_000)
     trunk_steps: Annotated[int, Field(ge=0)] = 0
+    trunk_batch: Count = 16
     batch: Count = 2
     scales: tuple[Count, ...] = (480, 576, 688, 864, 1024)
     longest: Count = 1200

@@ -120,9 +120,10 @@ class Predictor:
         candidates = self._classification_candidates(output, head, classes)
         result = calibrate(image, head, candidates, self.config.calibration)
         scores = torch.tensor([c.score for c in candidates])
+        labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
         if tags is None:  # the tag itself is a guess then
-            scores = scores * probability[classes].cpu()
-        instances = Instances(result.boxes.cpu(), torch.tensor(classes), scores, result.masks.cpu())
+            scores = scores * probability.cpu()[labels]
+        instances = Instances(result.boxes.cpu(), labels, scores, result.masks.cpu())
         order = scores.argsort(descending=True)
         return Labelling(instances.select(order), 1, pictures(result))
 
@@ -133,9 +134,12 @@ class Predictor:
         softmax = torch.softmax(output.logits, 1)
         chosen = torch.tensor(classes, device=self.device)
         own = chosen[softmax[:, chosen].argmax(1)]
-        for label in classes:  # a class that is there has one proposal at least
-            if not bool((own == label).any()):
-                own[output.logits[:, label].argmax()] = label
+        for label in classes:
+            if not bool((own == label).any()):  # a class that is there has one proposal at least
+                spare = torch.bincount(own, minlength=softmax.shape[1])[own] > 1
+                if bool(spare.any()):
+                    score = output.logits[:, label].masked_fill(~spare, -torch.inf)
+                    own[score.argmax()] = label
         rows = torch.arange(len(own), device=self.device)
         module = self.cascade.classification
         return Proposals(
@@ -158,6 +162,8 @@ class Predictor:
         candidates = []
         for label in classes:
             members = (head.classes == label).nonzero().flatten()
+            if len(members) == 0:  # fewer proposals than classes
+                continue
             top = members[ranking[members, label].argmax()]
             overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
             group = members[(overlap > config.nms_threshold) | (members == top)]

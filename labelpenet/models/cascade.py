@@ -71,8 +71,11 @@ class Cascade(nn.Module):
         backbone.forget_weights()
 
     def trunk(self, image: Tensor) -> Tensor:
-        """Trunk features [1, C, h, w] of an image [3, H, W] (uint8, or float in [0, 1])."""
-        x = normalize(image)[None]
+        """Trunk features [N, C, h, w] of images [N, 3, H, W], or of one [3, H, W] (N = 1).
+
+        Images are RGB in [0, 255], uint8 or float32.
+        """
+        x = torch.stack([normalize(one) for one in (image if image.dim() == 4 else image[None])])
         smallest = self.backbone.smallest
         bottom = max(smallest - x.shape[-2], 0)
         right = max(smallest - x.shape[-1], 0)

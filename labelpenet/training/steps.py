@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from labelpenet.config import Config
 from labelpenet.data.proposals import ProposalStore
@@ -48,35 +48,5 @@ def detection_loss(cascade: Cascade, number: int, targets: TargetStore) -> Image
         with torch.no_grad():
             trunk = cascade.trunk(example.image)
         return module.loss(trunk, goal, example.size, generator)
-
-    return loss
-
-
-class TrunkClassifier(nn.Module):
-    """Trunk, a stage 5 and a linear layer on its global average: teaches the trunk the tags.
-
-    Args:
-        cascade: Whose trunk and stage 5 of module 1 are trained.
-    """
-
-    def __init__(self, cascade: Cascade) -> None:
-        super().__init__()
-        self.trunk = cascade.backbone.trunk
-        self.stage5 = cascade.classification.stage5
-        self.linear = nn.Linear(cascade.backbone.stage5_channels, len(cascade.classes))
-
-    def loss(self, trunk: Tensor, tags: tuple[int, ...]) -> Tensor:
-        """Binary cross-entropy of every class, from the whole image."""
-        logits = self.linear(self.stage5(trunk).mean((2, 3)))[0].float()
-        truth = torch.zeros_like(logits)
-        truth[list(tags)] = 1
-        return nn.functional.binary_cross_entropy_with_logits(logits, truth)
-
-
-def trunk_loss(cascade: Cascade, classifier: TrunkClassifier) -> ImageLoss:
-    """The loss of TrunkClassifier on one image, gradients reaching the trunk."""
-
-    def loss(record: ImageRecord, example: Example, generator: torch.Generator) -> Losses:
-        return {"tags": classifier.loss(cascade.trunk(example.image), record.labels)}
 
     return loss

@@ -7,9 +7,6 @@ on the same folder goes on behind the last module that is there.
 
 from __future__ import annotations
 
-import csv
-import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,18 +28,12 @@ from labelpenet.models.cascade import (
 )
 from labelpenet.progress import track
 from labelpenet.training.examples import endless, load_example
+from labelpenet.training.losses_csv import LossLog
 from labelpenet.training.optimization import Stepper
-from labelpenet.training.steps import (
-    ImageLoss,
-    TrunkClassifier,
-    classification_loss,
-    detection_loss,
-    trunk_loss,
-)
+from labelpenet.training.steps import ImageLoss, classification_loss, detection_loss
 from labelpenet.training.targets import TargetStore
+from labelpenet.training.trunk import train_trunk
 from labelpenet.types import Dataset, Instances
-
-_LOG_EVERY = 20
 
 
 class TrainingError(ValueError):
@@ -119,18 +110,10 @@ class Trainer:
             return cascade, trained
         cascade = Cascade(self.config, self.dataset.classes)
         if self.config.train.trunk_steps:
-            self._train_trunk(cascade)
+            log = LossLog(self.out / "losses.csv", 0)
+            train_trunk(cascade, self.dataset, log, self.console)
             save_checkpoint(self.checkpoint(0), cascade, 0)
         return cascade, 0
-
-    def _train_trunk(self, cascade: Cascade) -> None:
-        """Teaches trunk and stage 5 the tags, and gives that stage 5 to every module."""
-        classifier = TrunkClassifier(cascade)
-        self._loop(classifier, 0, self.config.train.trunk_steps, trunk_loss(cascade, classifier))
-        learned = cascade.classification.stage5.state_dict()
-        cascade.detection.stage5.load_state_dict(learned)
-        cascade.refinement.stage5.load_state_dict(learned)
-        cascade.segmentation.stage5.load_state_dict(learned)
 
     def _train_module(self, number: int) -> None:
         module = self.cascade.module(number)
@@ -152,9 +135,8 @@ class Trainer:
         records = endless(self.dataset, generator)
         stepper = Stepper(module, train, steps)
         module.train()
-        title = f"module {number}: {MODULES[number - 1]}" if number else "trunk"
-        sums: dict[str, float] = defaultdict(float)
-        began = time.monotonic()
+        title = f"module {number}: {MODULES[number - 1]}"
+        log = LossLog(self.out / "losses.csv", number)
         device = next(module.parameters()).device
         for step in track(range(steps), title, steps, self.console):
             for _ in range(train.batch):
@@ -164,13 +146,9 @@ class Trainer:
                     losses = loss(record, example, generator)
                 total = torch.stack(list(losses.values())).sum()
                 (total / train.batch).backward()
-                for name, value in losses.items():
-                    sums[name] += float(value.detach()) / train.batch
+                log.add({name: float(value.detach()) for name, value in losses.items()})
             stepper.step()
-            if (step + 1) % _LOG_EVERY == 0 or step + 1 == steps:
-                count = step % _LOG_EVERY + 1
-                self._log(number, step + 1, {k: v / count for k, v in sums.items()}, began)
-                sums.clear()
+            log.write(step + 1, last=step + 1 == steps)
         module.eval()
 
     def _write_targets(self, number: int) -> None:
@@ -188,17 +166,6 @@ class Trainer:
                 yield record.name, kept, (image.shape[0], image.shape[1])
 
         TargetStore.write(self.targets(number), found())
-
-    def _log(self, number: int, step: int, losses: dict[str, float], began: float) -> None:
-        path = self.out / "losses.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["module", "step", "loss", "value", "seconds"])
-            for name, value in losses.items():
-                seconds = f"{time.monotonic() - began:.1f}"
-                writer.writerow([number, step, name, f"{value:.6g}", seconds])
 
     def _say(self, text: str) -> None:
         if self.console is not None:
