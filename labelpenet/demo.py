@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from labelpenet.config import Config
@@ -15,9 +14,8 @@ from labelpenet.evaluation import Evaluation, Matching
 from labelpenet.evaluation.files import evaluate_files
 from labelpenet.labeler import Labeler
 from labelpenet.labeling.runner import LABELS, label_images
-from labelpenet.report.page import ReportBuilder
+from labelpenet.report.page import PAGE
 from labelpenet.training.run import train_cascade
-from labelpenet.types import Labelling
 
 _TRAIN_SCENES = 240
 _TEST_SCENES = 40
@@ -59,16 +57,17 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
         write_scenes(scenes, _TRAIN_SCENES, test_count=_TEST_SCENES, seed=config.seed)
     checkpoint = train_cascade(config, scenes, out / "run", split="train", console=console)
 
-    labeler = Labeler(checkpoint, use_tags=False, trace=True)
+    labeler = Labeler(checkpoint, use_tags=False)
     dataset = load_dataset(scenes, split="test", classes=labeler.classes)
-    report = ReportBuilder(out, dataset.classes)
-
-    def labelled(image: np.ndarray, tags: tuple[int, ...], name: str) -> Labelling:
-        result = labeler(image, tags, name)
-        report.add(name, image, result)
-        return result
-
-    summary = label_images(labelled, dataset, out, load=load_image, progress=console is not None)
+    label_images(
+        labeler.with_trace({record.name for record in dataset.records}),
+        dataset,
+        out,
+        load=load_image,
+        progress=console is not None,
+        pictures=len(dataset),
+        job=labeler.job,
+        evaluate=lambda labels: evaluate_files(labels, scenes, "test").means(),
+    )
     evaluation = evaluate_files(out / LABELS, scenes, "test")
-    page = report.finish(summary, evaluation.means())
-    return DemoResult(evaluation, page, time.monotonic() - began)
+    return DemoResult(evaluation, out / PAGE, time.monotonic() - began)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,6 @@ class Labeler:
         use_tags: Whether an image's tags are taken as true: nothing else is found then. Without,
             the network guesses them.
         proposals: Stored proposals; an image that is not in it has its own computed.
-        trace: Also give module 1's attention and heat-map as pictures (a second pass).
         device: Where the network runs.
 
     Raises:
@@ -61,7 +62,6 @@ class Labeler:
         module: int | None = None,
         use_tags: bool = True,
         proposals: ProposalStore | None = None,
-        trace: bool = False,
         device: str | torch.device = "cpu",
     ) -> None:
         cascade, trained = load_checkpoint(checkpoint)
@@ -73,18 +73,32 @@ class Labeler:
         self.config = cascade.config
         self.use_tags = use_tags
         self.proposals = proposals
-        self.trace = trace
+        self.checkpoint = Path(checkpoint)
+        self._traced: Container[str] = ()
         self.predictor = Predictor(cascade.to(device))
+
+    @property
+    def job(self) -> str:
+        """What decides the labels, in words: another job's leftovers are not mixed with these."""
+        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:12]
+        source = "given tags" if self.use_tags else "guessed tags"
+        return f"checkpoint {digest}, module {self.module}, {source}"
+
+    def with_trace(self, names: Container[str]) -> Labeler:
+        """Gives module 1's attention and heat-map too, for these images (a second pass)."""
+        self._traced = names
+        return self
 
     def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
         """Labels one image [H, W, 3] uint8; `name` finds its stored proposals."""
         known = tags if self.use_tags and tags else None
         boxes = np.zeros((0, 4), np.float32)
-        if self.module == 1 or self.trace:
+        traced = name in self._traced and self.module > 1
+        if self.module == 1 or traced:
             stored = self.proposals is not None and name in self.proposals
             boxes = self.proposals[name] if stored else propose(image, self.config)  # type: ignore[index]
         result = self.predictor(image, boxes, self.module, known)
-        if self.trace and self.module > 1:
+        if traced:
             first = self.predictor(image, boxes, 1, known)
             return Labelling(result.instances, result.module, first.maps | result.maps)
         return result

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from labelpenet.data import ProposalStore, load_dataset, load_image
 from labelpenet.labeler import Labeler
-from labelpenet.labeling.runner import label_images
+from labelpenet.labeling.runner import label_images, pictured_names
 from labelpenet.labeling.summary import LabelSummary
-from labelpenet.report.page import ReportBuilder
-from labelpenet.types import Labelling
 
 
 def label_dataset(
@@ -42,30 +38,14 @@ def label_dataset(
         progress: Whether to show a bar.
     """
     store = None if proposals is None else ProposalStore.open(proposals)
-    labeler = Labeler(
-        checkpoint,
-        module=module,
-        use_tags=use_tags,
-        proposals=store,
-        trace=pictures > 0,
-        device=device,
-    )
+    labeler = Labeler(checkpoint, module=module, use_tags=use_tags, proposals=store, device=device)
     dataset = load_dataset(source, split=split, classes=labeler.classes)
-    report = ReportBuilder(out, dataset.classes) if pictures else None
-    shown = 0
-
-    def labelled(image: np.ndarray, tags: tuple[int, ...], name: str) -> Labelling:
-        nonlocal shown
-        result = labeler(image, tags, name)
-        if report is not None and shown < pictures:
-            report.add(name, image, result)
-            shown += 1
-        elif labeler.trace:
-            labeler.trace = False  # its second pass serves the page alone
-        return result
-
-    job = f"{labeler.config.fingerprint()} module {labeler.module} tags {use_tags}"
-    summary = label_images(labelled, dataset, out, load=load_image, progress=progress, job=job)
-    if report is not None:
-        report.finish(summary, None)
-    return summary
+    return label_images(
+        labeler.with_trace(pictured_names(dataset, pictures)),
+        dataset,
+        out,
+        load=load_image,
+        progress=progress,
+        pictures=pictures,
+        job=labeler.job,
+    )

@@ -94,7 +94,7 @@ def label_images(
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     report = ReportBuilder(out, dataset.classes)
-    pictured = _spread(dataset, pictures)
+    pictured = pictured_names(dataset, pictures)
     journal = Journal(out / JOURNAL, {"version": 1, "classes": list(dataset.classes), "job": job})
 
     def resume() -> str:
@@ -161,7 +161,7 @@ def _label_one(
         }
 
 
-def _spread(dataset: Dataset, count: int) -> set[str]:
+def pictured_names(dataset: Dataset, count: int) -> set[str]:
     """The names of `count` images, evenly spread over the dataset."""
     count = min(count, len(dataset))
     return {dataset.records[i * len(dataset) // count].name for i in range(count)}
