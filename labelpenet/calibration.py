@@ -106,7 +106,7 @@ def calibrate(
     """
     size = (image.shape[0], image.shape[1])
     attention = scale_to_one(_attention(proposals, candidates, size, config))
-    heat_map = scale_to_one(_heat_map(proposals, candidates, size, config))
+    heat_map = heat_maps(proposals, [c.heat for c in candidates], size, config)
     confidence = scale_to_one(combine(attention, heat_map, config.combine)) ** config.gamma
     masks = refine_masks(image, confidence, config.threshold, config.crf)
     boxes = torch.stack([c.box for c in candidates]) if candidates else torch.zeros((0, 4))
@@ -143,24 +143,24 @@ def _attention(
     return project_attention(maps[place], boxes, owner, len(members), size, mode=config.projection)
 
 
-def _heat_map(
+def heat_maps(
     proposals: Proposals,
-    candidates: Sequence[Candidate],
+    groups: Sequence[Tensor],
     size: tuple[int, int],
     config: CalibrationConfig,
 ) -> Tensor:
-    """Object heat-maps [K, H, W]: the scores of the class's proposals, summed over their boxes."""
-    if not candidates:
+    """Object heat-maps [K, H, W] in [0, 1]: each group's scores, summed over its boxes."""
+    if not groups:
         return torch.zeros((0, *size))
-    index = torch.cat([c.heat for c in candidates])
+    index = torch.cat(list(groups))
     owner = torch.repeat_interleave(
-        torch.arange(len(candidates), device=index.device),
-        torch.tensor([len(c.heat) for c in candidates], device=index.device),
+        torch.arange(len(groups), device=index.device),
+        torch.tensor([len(group) for group in groups], device=index.device),
     )
     boxes = proposals.boxes[index]
     area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
     scores = proposals.heat[index] / area**config.heat_area_power
-    return accumulate_boxes(scores, boxes, owner, len(candidates), size)
+    return scale_to_one(accumulate_boxes(scores, boxes, owner, len(groups), size))
 
 
 def combine(attention: Tensor, heat_map: Tensor, rule: Combine) -> Tensor:

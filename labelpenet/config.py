@@ -63,10 +63,15 @@ class Combine(str, Enum):
 
 
 class GroupScore(str, Enum):
-    """What NMS ranks the proposals of a class by: x^c (the paper) or the combined x."""
+    """What ranks the proposals of a class: x^c (the paper), the combined x, or the heat-map.
+
+    The first two pick the parts that tell a class apart, such as heads; `heat_map` picks the
+    proposal of the highest soft IoU with the class's object heat-map.
+    """
 
     CLASS = "class"
     COMBINED = "combined"
+    HEAT_MAP = "heat_map"
 
 
 class BoxRule(str, Enum):
@@ -144,23 +149,23 @@ class CalibrationConfig:
     """Proposal calibration (Label-PEnet 3.2, fig. 2).
 
     Attributes:
-        score: What ranks and groups the proposals.
+        score: What ranks the proposals of module 1; the top one's group is the object.
         nms_threshold: IoU above which the top proposal takes another into its group.
         projection: How a 7 x 7 map is laid into its box.
         combine: How attention and heat-map become one confidence map.
         heat_area_power: A proposal adds score / area^power to the heat-map; 0 is the paper's sum,
-            0.5 keeps large boxes from flooding it.
+            more keeps large boxes from flooding it.
         gamma: The combined map is raised to this power before thresholding.
         threshold: The map's value that counts as half object, half background.
         box: Where an instance's box comes from.
         crf: The dense CRF.
     """
 
-    score: GroupScore = GroupScore.CLASS
+    score: GroupScore = GroupScore.HEAT_MAP
     nms_threshold: Fraction = 0.3
     projection: typing.Literal["bilinear", "mass"] = "bilinear"
     combine: Combine = Combine.GEOMETRIC
-    heat_area_power: NonNegative = 0.5
+    heat_area_power: NonNegative = 0.0
     gamma: Positive = 1.0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.35
     box: BoxRule = BoxRule.MASK
@@ -187,6 +192,8 @@ class DetectionConfig:
         score_threshold: Detections below it are dropped.
         nms_threshold: IoU threshold among detections of a class.
         limit: At most this many detections of an image.
+        mask_nms: Mask IoU above which a detection of the same class is dropped: boxes around parts
+            of one object survive box NMS and end in the same mask.
         label_score: A module's detection becomes the next one's target at or above this score; the
             best one of every tag always does.
         mask_threshold: A mask probability that counts as half object, half background.
@@ -207,6 +214,7 @@ class DetectionConfig:
     score_threshold: Fraction = 0.05
     nms_threshold: Fraction = 0.3
     limit: Count = 20
+    mask_nms: Fraction = 0.5
     label_score: Fraction = 0.5
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 

@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelpenet.calibration import Calibrated, Candidate, Proposals, calibrate, refine_masks
+from labelpenet.calibration import (
+    Calibrated,
+    Candidate,
+    Proposals,
+    calibrate,
+    heat_maps,
+    refine_masks,
+    soft_iou,
+)
 from labelpenet.config import Config, GroupScore
 from labelpenet.data.transforms import resize_image
 from labelpenet.models.backbones import FcHead
@@ -117,7 +125,7 @@ class Predictor:
         if not classes:
             return Labelling(Instances.empty(*size), 1)
         head = self._classification_proposals(output, proposals, classes)
-        candidates = self._classification_candidates(output, head, classes)
+        candidates = self._classification_candidates(output, head, classes, size)
         result = calibrate(image, head, candidates, self.config.calibration)
         scores = torch.tensor([c.score for c in candidates])
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
@@ -146,25 +154,30 @@ class Predictor:
             boxes=torch.from_numpy(proposals[: len(own)]).to(self.device),
             classes=own,
             start=softmax[rows, own],
-            heat=combined_scores(output)[rows, own].clamp(min=0),
+            heat=softmax[rows, own] * torch.softmax(output.second, 0)[rows, own],
             rows=rows,
             activations=[a.float() for a in output.activations],
             weights=self._positive(1, module.fc, module.fc8c),
         )
 
     def _classification_candidates(
-        self, output: HeadOutput, head: Proposals, classes: list[int]
+        self, output: HeadOutput, head: Proposals, classes: list[int], size: tuple[int, int]
     ) -> list[Candidate]:
         """One object per class: its top proposal, and what that suppresses."""
         config = self.config.calibration
-        use_class = config.score is GroupScore.CLASS
-        ranking = output.logits if use_class else combined_scores(output)
         candidates = []
         for label in classes:
             members = (head.classes == label).nonzero().flatten()
             if len(members) == 0:  # fewer proposals than classes
                 continue
-            top = members[ranking[members, label].argmax()]
+            if config.score is GroupScore.HEAT_MAP:
+                heat = heat_maps(head, [members], size, config)[0]
+                rank = soft_iou(heat, head.boxes[members])
+            elif config.score is GroupScore.CLASS:
+                rank = output.logits[members, label]
+            else:
+                rank = combined_scores(output)[members, label]
+            top = members[rank.argmax()]
             overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
             group = members[(overlap > config.nms_threshold) | (members == top)]
             score = float(head.start[top])
@@ -201,7 +214,7 @@ class Predictor:
         instances = Instances(
             boxes.cpu().float(), found.labels.cpu(), found.scores.cpu(), result.masks.cpu()
         )
-        return Labelling(instances, 2, pictures(result))
+        return Labelling(self._distinct(instances), 2, pictures(result))
 
     def _segment(
         self,
@@ -233,7 +246,21 @@ class Predictor:
         if len(found.boxes):
             maps["mask confidence"] = confidence.max(0).values.cpu()
             maps["CRF mask"] = masks.any(0).float().cpu()
-        return Labelling(instances, number, maps)
+        return Labelling(self._distinct(instances), number, maps)
+
+    def _distinct(self, instances: Instances) -> Instances:
+        """Greedy NMS on masks, per class; instances come best first."""
+        assert instances.masks is not None
+        flat = instances.masks.flatten(1).float()
+        area = flat.sum(1)
+        shared = flat @ flat.T
+        iou = shared / (area[:, None] + area - shared).clamp(min=1)
+        keep: list[int] = []
+        for i in range(len(instances)):
+            same = [k for k in keep if instances.labels[k] == instances.labels[i]]
+            if all(float(iou[i, k]) <= self.config.detection.mask_nms for k in same):
+                keep.append(i)
+        return instances.select(keep)
 
     def _mask_confidence(
         self,
