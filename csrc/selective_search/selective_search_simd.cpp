@@ -13,7 +13,7 @@ constexpr int kBlur[3] = {128, 58, 6};
 constexpr int kSmooth[3] = {26, 15, 4};
 constexpr int kSlope[3] = {0, 18, 8};
 constexpr int kUnitSlope = 64 * 68;
-constexpr float kBinWidth = 4.0f;  // grey levels per pixel
+constexpr float kBinWidth = 8.0f;  // grey levels per pixel
 constexpr float kBinsPerUnit = 1.0f / (kBinWidth * kUnitSlope);
 constexpr float kDiagonal = 0.70710678f;
 constexpr int kBins = 10;
@@ -29,7 +29,7 @@ void blur_row(const uint16_t* in, int n, uint16_t* __restrict out) {
   for (int i = 0; i < n; ++i) {
     const int sum =
         kBlur[0] * in[i + 2] + kBlur[1] * (in[i + 1] + in[i + 3]) + kBlur[2] * (in[i] + in[i + 4]);
-    out[i] = static_cast<uint16_t>((sum + (1 << 11)) >> 12);
+    out[i] = static_cast<uint16_t>((sum + (1 << 7)) >> 8);
   }
 }
 
@@ -39,15 +39,15 @@ void distances(const uint16_t* const* a, const uint16_t* const* b, int channels,
     const uint16_t *p = a[0], *q = b[0];
     for (int i = 0; i < n; ++i) {
       const int d = p[i] - q[i];
-      out[i] = static_cast<uint16_t>(d < 0 ? -d : d);
+      out[i] = static_cast<uint16_t>((d < 0 ? -d : d) >> 1);
     }
     return;
   }
   const uint16_t *p0 = a[0], *p1 = a[1], *p2 = a[2], *q0 = b[0], *q1 = b[1], *q2 = b[2];
   for (int i = 0; i < n; ++i) {
-    const int d0 = p0[i] - q0[i], d1 = p1[i] - q1[i], d2 = p2[i] - q2[i];
-    out[i] = static_cast<uint16_t>(
-        static_cast<int>(std::sqrt(static_cast<float>(d0 * d0 + d1 * d1 + d2 * d2))));
+    const auto d0 = static_cast<float>(p0[i] - q0[i]), d1 = static_cast<float>(p1[i] - q1[i]),
+               d2 = static_cast<float>(p2[i] - q2[i]);
+    out[i] = static_cast<uint16_t>(static_cast<int>(std::sqrt(d0 * d0 + d1 * d1 + d2 * d2) * 0.5f));
   }
 }
 
