@@ -147,13 +147,12 @@ def texture_bins(planes: np.ndarray) -> np.ndarray:
     """
     dx = filter_planes(planes, _SMOOTH, _SLOPE).astype(np.float32)
     dy = filter_planes(planes, _SLOPE, _SMOOTH).astype(np.float32)
-    diagonal = np.float32(0.70710678)
-    per_unit = np.float32(1) / np.float32(_BIN_WIDTH * 64 * 68)
+    unit = np.float32(1) / np.float32(_BIN_WIDTH * 64 * 68)
+    diagonal = unit * np.float32(0.70710678)
     bins = []
-    for response in (dx, (dx + dy) * diagonal, dy, (dy - dx) * diagonal):
-        level = (np.clip(response, 0, None) * per_unit).astype(int)
-        fall = (np.clip(-response, 0, None) * per_unit).astype(int)
-        bins += [np.minimum(level, TEXTURE_BINS - 1), np.minimum(fall, TEXTURE_BINS - 1)]
+    for response in (dx * unit, (dx + dy) * diagonal, dy * unit, (dy - dx) * diagonal):
+        for part in (response, -response):
+            bins.append(np.minimum(part.clip(0).astype(int), TEXTURE_BINS - 1))
     return np.stack(bins, axis=1)
 
 
