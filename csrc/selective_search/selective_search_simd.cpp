@@ -13,7 +13,7 @@ constexpr int kBlur[3] = {128, 58, 6};
 constexpr int kSmooth[3] = {26, 15, 4};
 constexpr int kSlope[3] = {0, 18, 8};
 constexpr int kUnitSlope = 64 * 68;
-constexpr float kBinWidth = 4.0f;  // grey levels per pixel
+constexpr float kBinWidth = 8.0f;  // grey levels per pixel
 constexpr float kBinsPerUnit = 1.0f / (kBinWidth * kUnitSlope);
 constexpr float kDiagonal = 0.70710678f;
 constexpr int kBins = 10;
@@ -29,7 +29,7 @@ void blur_row(const uint16_t* in, int n, uint16_t* __restrict out) {
   for (int i = 0; i < n; ++i) {
     const int sum =
         kBlur[0] * in[i + 2] + kBlur[1] * (in[i + 1] + in[i + 3]) + kBlur[2] * (in[i] + in[i + 4]);
-    out[i] = static_cast<uint16_t>((sum + (1 << 11)) >> 12);
+    out[i] = static_cast<uint16_t>((sum + (1 << 7)) >> 8);
   }
 }
 
@@ -39,15 +39,15 @@ void distances(const uint16_t* const* a, const uint16_t* const* b, int channels,
     const uint16_t *p = a[0], *q = b[0];
     for (int i = 0; i < n; ++i) {
       const int d = p[i] - q[i];
-      out[i] = static_cast<uint16_t>(d < 0 ? -d : d);
+      out[i] = static_cast<uint16_t>((d < 0 ? -d : d) >> 1);
     }
     return;
   }
   const uint16_t *p0 = a[0], *p1 = a[1], *p2 = a[2], *q0 = b[0], *q1 = b[1], *q2 = b[2];
   for (int i = 0; i < n; ++i) {
-    const int d0 = p0[i] - q0[i], d1 = p1[i] - q1[i], d2 = p2[i] - q2[i];
-    out[i] = static_cast<uint16_t>(
-        static_cast<int>(std::sqrt(static_cast<float>(d0 * d0 + d1 * d1 + d2 * d2))));
+    const auto d0 = static_cast<float>(p0[i] - q0[i]), d1 = static_cast<float>(p1[i] - q1[i]),
+               d2 = static_cast<float>(p2[i] - q2[i]);
+    out[i] = static_cast<uint16_t>(static_cast<int>(std::sqrt(d0 * d0 + d1 * d1 + d2 * d2) * 0.5f));
   }
 }
 
@@ -61,25 +61,34 @@ void derive_columns(const uint8_t* const* rows, int n, int16_t* __restrict smoot
   }
 }
 
-inline uint8_t slot(float response) {
-  const float scaled = response * kBinsPerUnit;
-  const int magnitude = static_cast<int>(scaled < 0 ? -scaled : scaled);
-  const int bin = magnitude < kBins - 1 ? magnitude : kBins - 1;
-  return static_cast<uint8_t>(scaled < 0 && bin > 0 ? kBins + bin : bin);
+// out[i] = the slot of a response a[i] + sign * b[i], whose unit is scale bins.
+void to_slots(const int32_t* a, const int32_t* b, int sign, float scale, int n,
+              uint8_t* __restrict out) {
+  for (int i = 0; i < n; ++i) {
+    const float response = static_cast<float>(a[i] + sign * b[i]) * scale;
+    const int size = static_cast<int>(response < 0 ? -response : response);
+    const int bin = size < kBins - 1 ? size : kBins - 1;
+    const int falling = static_cast<int>(response < 0) & static_cast<int>(bin > 0);
+    out[i] = static_cast<uint8_t>(bin + kBins * falling);
+  }
 }
 
 void derive_row(const int16_t* smooth, const int16_t* slope, int n, uint8_t* const* out) {
-  uint8_t* __restrict o0 = out[0], * __restrict o1 = out[1], * __restrict o2 = out[2], * __restrict o3 = out[3];
-  for (int i = 0; i < n; ++i) {
-    const int dx =
-        kSlope[1] * (smooth[i + 3] - smooth[i + 1]) + kSlope[2] * (smooth[i + 4] - smooth[i]);
-    const int dy = kSmooth[0] * slope[i + 2] + kSmooth[1] * (slope[i + 1] + slope[i + 3]) +
-                   kSmooth[2] * (slope[i] + slope[i + 4]);
+  constexpr int kBlock = 256;
+  int32_t dx[kBlock], dy[kBlock];
+  for (int first = 0; first < n; first += kBlock) {
+    const int16_t *s = smooth + first, *d = slope + first;
+    const int count = n - first < kBlock ? n - first : kBlock;
+    for (int i = 0; i < count; ++i) {
+      dx[i] = kSlope[1] * (s[i + 3] - s[i + 1]) + kSlope[2] * (s[i + 4] - s[i]);
+      dy[i] = kSmooth[0] * d[i + 2] + kSmooth[1] * (d[i + 1] + d[i + 3]) +
+              kSmooth[2] * (d[i] + d[i + 4]);
+    }
     // A Gaussian derivative in any direction is a sum of the two along the axes.
-    o0[i] = slot(static_cast<float>(dx));
-    o1[i] = slot(static_cast<float>(dx + dy) * kDiagonal);
-    o2[i] = slot(static_cast<float>(dy));
-    o3[i] = slot(static_cast<float>(dy - dx) * kDiagonal);
+    to_slots(dx, dy, 0, kBinsPerUnit, count, out[0] + first);
+    to_slots(dx, dy, 1, kBinsPerUnit * kDiagonal, count, out[1] + first);
+    to_slots(dy, dx, 0, kBinsPerUnit, count, out[2] + first);
+    to_slots(dy, dx, -1, kBinsPerUnit * kDiagonal, count, out[3] + first);
   }
 }
 

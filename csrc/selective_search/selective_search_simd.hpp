@@ -11,10 +11,11 @@ constexpr int kFilterTaps = 2 * kFilterRadius + 1;
 
 struct SelectiveSearchLoops {
   // Gaussian of sigma 0.8 in two passes. Columns: rows[5][n] -> out[n] in 1/256 levels; row:
-  // in[n + 4] -> out[n] in 1/16 levels.
+  // in[n + 4] -> out[n] in 1/256 levels.
   void (*blur_columns)(const uint8_t* const* rows, int n, uint16_t* out);
   void (*blur_row)(const uint16_t* in, int n, uint16_t* out);
-  // out[i] = floor of the Euclidean distance of the `channels` pairs a[c][i], b[c][i].
+  // out[i] = Euclidean distance of the `channels` pairs a[c][i], b[c][i], rounded down to 1/128
+  // level.
   void (*distances)(const uint16_t* const* a, const uint16_t* const* b, int channels, int n,
                     uint16_t* out);
   // Gaussian derivatives of sigma 1. Columns: rows[5][n] -> smoothed and derived; row: those with

@@ -33,16 +33,17 @@ constexpr int kEdgeDx[kEdgeDirections] = {1, -1, 0, 1};
 constexpr int kEdgeDy[kEdgeDirections] = {0, 1, 1, 1};
 constexpr int kEdgePixelBits = 30;  // the rest of an edge is its direction
 constexpr int64_t kMaxPixels = int64_t{1} << 28;
-// Edge weights are color distances in sixteenths of a grey level: below 16 * 255 * sqrt(3).
-constexpr int kWeightScale = 16;
-constexpr int kWeights = 7072;
+// Edge weights are color distances in 1/128 of a grey level, up to 128 * 255 * sqrt(3) < 2^16. As
+// fine as that, because a region of many pixels grows by edges that are hardly heavier than its
+// own.
+constexpr int kWeightScale = 128;
 
 // Edges by weight; equal weights by direction, then by pixel in reading order.
 struct SortedEdges {
   int height = 0;
   int width = 0;
-  std::vector<uint32_t> edges;  // direction << kEdgePixelBits | pixel
-  std::vector<uint32_t> begin;  // [kWeights + 1] where a weight's edges begin
+  std::vector<uint32_t> edges;    // direction << kEdgePixelBits | pixel
+  std::vector<uint16_t> weights;  // of these edges
 };
 
 SortedEdges sort_edges(const Planes& planes);

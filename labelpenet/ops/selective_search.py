@@ -52,12 +52,12 @@ class _Settings:
 _PRESETS: dict[str, _Settings] = {
     "fast": _Settings(
         color_spaces=(_ColorSpace.HSV, _ColorSpace.LAB),
-        ks=(150, 300, 450),
+        ks=(100, 200, 300),
         similarities=(_ALL, _Similarity.TEXTURE | _SHAPE),
     ),
     "quality": _Settings(
         color_spaces=tuple(_ColorSpace),
-        ks=(150, 300, 450, 600),
+        ks=(100, 200, 300, 400),
         similarities=(
             _ALL,
             _Similarity.TEXTURE | _SHAPE,

@@ -10,8 +10,8 @@ import itertools
 
 import numpy as np
 
-WEIGHT_SCALE = 16
-"""Blurred levels, and so edge weights and k, are in sixteenths of a grey level."""
+WEIGHT_SCALE = 128
+"""Edge weights are in 1/128 of a grey level."""
 COLOR_BINS = 25
 TEXTURE_BINS = 10
 UNIT = 32767
@@ -22,7 +22,7 @@ _EDGES = ((1, 0), (-1, 1), (0, 1), (1, 1))
 _BLUR = (6, 58, 128, 58, 6)
 _SMOOTH = (4, 15, 26, 15, 4)
 _SLOPE = (-8, -18, 0, 18, 8)
-_BIN_WIDTH = 4.0
+_BIN_WIDTH = 8.0
 _MASK = (1 << 64) - 1
 
 
@@ -89,13 +89,14 @@ def filter_planes(planes: np.ndarray, down: tuple[int, ...], across: tuple[int, 
 def sorted_edges(planes: np.ndarray) -> list[tuple[int, int, int]]:
     """(weight, pixel, pixel) of the 8-connected grid; ties by direction, then reading order."""
     _, height, width = planes.shape
-    smooth = (filter_planes(planes, _BLUR, _BLUR) + (1 << 11)) >> 12
+    smooth = (filter_planes(planes, _BLUR, _BLUR) + (1 << 7)) >> 8  # in 1/256 levels
     edges = []
     for dx, dy in _EDGES:
         for y, x in itertools.product(range(height), range(width)):
             if 0 <= x + dx < width and y + dy < height:
-                square = ((smooth[:, y, x] - smooth[:, y + dy, x + dx]) ** 2).sum()
-                weight = int(np.sqrt(np.float32(square)))
+                apart = (smooth[:, y, x] - smooth[:, y + dy, x + dx]).astype(np.float32)
+                squares = np.add.accumulate(apart * apart)[-1]
+                weight = int(np.sqrt(squares) * np.float32(0.5))
                 edges.append((weight, y * width + x, (y + dy) * width + x + dx))
     return sorted(edges, key=lambda edge: edge[0])
 
@@ -146,13 +147,12 @@ def texture_bins(planes: np.ndarray) -> np.ndarray:
     """
     dx = filter_planes(planes, _SMOOTH, _SLOPE).astype(np.float32)
     dy = filter_planes(planes, _SLOPE, _SMOOTH).astype(np.float32)
-    diagonal = np.float32(0.70710678)
-    per_unit = np.float32(1) / np.float32(_BIN_WIDTH * 64 * 68)
+    unit = np.float32(1) / np.float32(_BIN_WIDTH * 64 * 68)
+    diagonal = unit * np.float32(0.70710678)
     bins = []
-    for response in (dx, (dx + dy) * diagonal, dy, (dy - dx) * diagonal):
-        level = (np.clip(response, 0, None) * per_unit).astype(int)
-        fall = (np.clip(-response, 0, None) * per_unit).astype(int)
-        bins += [np.minimum(level, TEXTURE_BINS - 1), np.minimum(fall, TEXTURE_BINS - 1)]
+    for response in (dx * unit, (dx + dy) * diagonal, dy * unit, (dy - dx) * diagonal):
+        for part in (response, -response):
+            bins.append(np.minimum(part.clip(0).astype(int), TEXTURE_BINS - 1))
     return np.stack(bins, axis=1)
 
 
