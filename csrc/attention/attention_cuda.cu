@@ -62,8 +62,7 @@ __device__ void for_boxes(const float* boxes, const int64_t* index, int64_t prop
     }
     if (touches) found[at] = box;
     __syncthreads();
-    for (int k = 0; k < count; ++k) visit(found[k]);
-    __syncthreads();
+    for (int k = 0; k < count; ++k) visit(found[k]);  // done before the next round's first barrier
   }
 }
 

@@ -74,8 +74,7 @@ __global__ void sum_kernel(ExcitationSum a) {
       for (int g = 1; g < groups; ++g) total += shared[g * width + threadIdx.x];
       a.maps[r * a.cells + cell] = a.clamp ? positive(total) : total;
     }
-    __syncthreads();
-  }
+  }  // no barrier: with a second round there is one group, and no thread reads another's sum
 }
 
 }  // namespace

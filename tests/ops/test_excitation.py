@@ -108,7 +108,7 @@ def test_against_reference(hidden, contrastive, isa):
 
 @pytest.mark.parametrize("contrastive", [False, True])
 def test_emulated(emulated, contrastive):
-    activations, weights = head(3, 9, (3, 5), [70], 4)
+    activations, weights = head(3, 40, (3, 5), [70], 4)  # 17 groups of threads share 40 channels
     classes, start = torch.tensor([3, 0, 1]), torch.rand(3)
     for dtype, tolerance in ((torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16)):
         a, w = [[t.to(dtype) for t in ts] for ts in (activations, weights)]
