@@ -1,4 +1,4 @@
-"""The ladder: every module of a trained cascade on the same photos, in the form of the paper's table.
+"""The ladder: every module of a cascade on the same photos, in the form of the paper's table.
 
     python -m benchmarks.ladder CHECKPOINT SOURCE --proposals BOXES --name voc12-mini
 
