@@ -8,6 +8,7 @@ on the same folder goes on behind the last module that is there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from labelpenet.training.optimization import Stepper
 from labelpenet.training.steps import ImageLoss, classification_loss, detection_loss
 from labelpenet.training.targets import TargetStore
 from labelpenet.training.trunk import train_trunk
-from labelpenet.types import Dataset, Instances
+from labelpenet.types import Dataset, ImageRecord, Instances
 
 
 class TrainingError(ValueError):
@@ -132,7 +133,7 @@ class Trainer:
         train = self.config.train
         generator = torch.Generator().manual_seed(self.config.seed * 10 + number)
         torch.manual_seed(self.config.seed * 10 + number)  # dropout
-        records = endless(self.dataset, generator)
+        records = self._order(number)
         stepper = Stepper(module, train, steps)
         module.train()
         title = f"module {number}: {MODULES[number - 1]}"
@@ -151,13 +152,22 @@ class Trainer:
             log.write(step + 1, last=step + 1 == steps)
         module.eval()
 
+    def _order(self, number: int) -> Iterator[ImageRecord]:
+        """The images that module `number` trains on, without end."""
+        return endless(self.dataset, torch.Generator().manual_seed(self.config.seed * 10 + number))
+
     def _write_targets(self, number: int) -> None:
-        """Runs module `number` over the training images, with their tags known."""
+        """Runs module `number`, tags known, over the images that the next one will train on.
+
+        Those are all of them, unless the next module's schedule is shorter than the dataset.
+        """
         predictor = Predictor(self.cascade)
+        count = min(self.config.train.steps[number] * self.config.train.batch, len(self.dataset))
+        records = list(islice(self._order(number + 1), count))
 
         def found() -> Iterator[tuple[str, Instances, tuple[int, int]]]:
             title = f"labels of module {number}"
-            for record in track(self.dataset.records, title, len(self.dataset), self.console):
+            for record in track(records, title, count, self.console):
                 image = load_image(record.path)
                 labelling = predictor(image, self.proposals[record.name], number, record.labels)
                 kept = keep_for_training(
