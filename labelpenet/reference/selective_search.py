@@ -151,8 +151,9 @@ def texture_bins(planes: np.ndarray) -> np.ndarray:
     diagonal = unit * np.float32(0.70710678)
     bins = []
     for response in (dx * unit, (dx + dy) * diagonal, dy * unit, (dy - dx) * diagonal):
-        for part in (response, -response):
-            bins.append(np.minimum(part.clip(0).astype(int), TEXTURE_BINS - 1))
+        bins += [
+            np.minimum(part.clip(0).astype(int), TEXTURE_BINS - 1) for part in (response, -response)
+        ]
     return np.stack(bins, axis=1)
 
 
