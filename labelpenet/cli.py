@@ -5,13 +5,27 @@ from __future__ import annotations
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+import typer.core
 from rich.console import Console
+
+
+class _Commands(typer.core.TyperGroup):
+    """Says how to go on after Ctrl-C; typer itself would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            console.print(f"[yellow]stopped[/] {_plain(stop)}", highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="labelpenet",
+    cls=_Commands,
     help="Instance masks from photos that only carry image-level tags (Label-PEnet).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -248,9 +262,6 @@ def main() -> None:
     except (ValueError, TypeError, OSError) as error:
         console.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        console.print(f"[yellow]stopped[/] {_plain(stop)}", highlight=False, soft_wrap=True)
-        sys.exit(130)
 
 
 def _plain(error: BaseException) -> str:

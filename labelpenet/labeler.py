@@ -53,6 +53,7 @@ class Labeler:
 
     Raises:
         CheckpointError: The file cannot be used, or `module` is not trained in it.
+        ValueError: The device is unknown or not there.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Labeler:
         self.proposals = proposals
         self.checkpoint = Path(checkpoint)
         self._traced: Container[str] = ()
-        self.predictor = Predictor(cascade.to(device))
+        self.predictor = Predictor(cascade.to(_usable(device)))
 
     @property
     def job(self) -> str:
@@ -102,3 +103,14 @@ class Labeler:
             first = self.predictor(image, boxes, 1, known)
             return Labelling(result.instances, result.module, first.maps | result.maps)
         return result
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """The device, after a try: torch tells what is missing with errors of several types."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device: expected cpu, cuda or cuda:N, got {device}: {why}") from None
+    return found

@@ -14,7 +14,7 @@ from labelpenet.models.backbones import build_backbone
 from labelpenet.models.classification import ClassificationModule
 from labelpenet.models.detection import DetectionModule
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.models.weights import WeightsError, load_into
+from labelpenet.models.weights import WeightsError, load_into, why
 
 _FORMAT = 1
 MODULES = ("classification", "detection", "refinement", "segmentation")
@@ -126,7 +126,7 @@ def load_checkpoint(path: Path) -> tuple[Cascade, int]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and I/O errors of many types: all mean the same here
-        raise CheckpointError(f"{path}: truncated or not a checkpoint: {error}") from None
+        raise CheckpointError(f"{path}: truncated or not a checkpoint: {why(error)}") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: expected a labelpenet checkpoint of format {_FORMAT}")
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -29,13 +29,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path}: cannot be read as weights: {error}") from None
-    except Exception as error:  # torch.load raises pickle's own types for what is no checkpoint
-        raise WeightsError(f"{path}: cannot be read as weights: {error}") from None
+    except Exception as error:  # zip, pickle and I/O errors of many types: all mean the same here
+        raise WeightsError(f"{path}: cannot be read as weights: {why(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path}: expected a state dict of tensors, got {type(state).__name__}")
     return state
+
+
+def why(error: Exception) -> str:
+    """One line on why a file could not be read.
+
+    torch's own words on a refused pickle are a page long and advise to run it.
+    """
+    if isinstance(error, pickle.UnpicklingError):
+        return "not a file of tensors alone, or damaged"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def select(

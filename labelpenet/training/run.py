@@ -9,6 +9,7 @@ from rich.console import Console
 from labelpenet.config import Config
 from labelpenet.data import ProposalStore, check_for_training, compute_proposals, load_dataset
 from labelpenet.labeler import proposal_settings, propose
+from labelpenet.models.backbones import build_backbone
 from labelpenet.training.trainer import Trainer, TrainingError, refuse
 
 
@@ -38,10 +39,13 @@ def train_cascade(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
+        WeightsError: The weights file is missing, broken or of another network.
     """
     dataset = load_dataset(source, split=split)
     refuse(check_for_training(dataset))
     out.mkdir(parents=True, exist_ok=True)
+    if config.model.weights is not None and not any(out.glob("module*.pt")):
+        build_backbone(config.model)  # a broken weights file shows now, not after the proposals
     if proposals is None:
         proposals = out / "proposals.parquet"
         result = compute_proposals(

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pycocotools import mask as rle
 
+from labelpenet.labeling.rle import decode_mask, encode_masks
 from labelpenet.types import Instances
 
 _SCHEMA = pa.schema(
@@ -47,7 +47,7 @@ class TargetStore:
         partial = path.with_name(path.name + ".partial")
         count = 0
         try:
-            with pq.ParquetWriter(partial, _SCHEMA) as writer:
+            with pq.ParquetWriter(partial, _SCHEMA, write_page_checksum=True) as writer:
                 for name, instances, size in items:
                     writer.write_table(pa.Table.from_pylist([_row(name, instances, size)], _SCHEMA))
                     count += 1
@@ -65,9 +65,12 @@ class TargetStore:
             TargetsError: Missing or damaged.
         """
         try:
-            table = pq.read_table(path, schema=_SCHEMA)
-        except (OSError, pa.ArrowException) as error:
+            table = pq.read_table(path, page_checksum_verification=True)
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise TargetsError(f"{path}: cannot be read as targets: {error}") from None
+        if not table.schema.equals(_SCHEMA):
+            names = ", ".join(table.schema.names)
+            raise TargetsError(f"{path}: cannot be read as targets: has the columns {names}")
         return TargetStore({row["name"]: row for row in table.to_pylist()})
 
     def names(self) -> list[str]:
@@ -83,7 +86,7 @@ class TargetStore:
         counts = row["masks"]
         masks = np.zeros((len(counts), height, width), dtype=bool)
         for i, count in enumerate(counts):
-            masks[i] = rle.decode({"size": [height, width], "counts": count})
+            masks[i] = decode_mask(count.decode("ascii"), height, width)
         return Instances(
             torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),
             torch.tensor(row["labels"], dtype=torch.int64),
@@ -95,7 +98,7 @@ class TargetStore:
 def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, object]:
     if instances.masks is None:
         raise ValueError(f"{name}: expected instances with masks")
-    masks = [rle.encode(np.asfortranarray(m)) for m in instances.masks.numpy().astype(np.uint8)]
+    masks = encode_masks(instances.masks)
     return {
         "name": name,
         "height": size[0],
@@ -103,5 +106,5 @@ def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, ob
         "boxes": instances.boxes.flatten().tolist(),
         "labels": instances.labels.tolist(),
         "scores": instances.scores.tolist(),
-        "masks": [m["counts"] for m in masks],
+        "masks": [m["counts"].encode("ascii") for m in masks],
     }

@@ -1,0 +1,348 @@
+"""The command line: the whole way on tiny scenes, and what it says when something is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_cascade import OVERRIDES
+from typer.testing import CliRunner
+
+from labelpenet import cli
+from labelpenet.data import load_image, write_scenes
+from labelpenet.labeling.coco import read_labels
+
+COMMANDS = ("info", "demo", "proposals", "train", "label", "evaluate", "export")
+SET = [word for override in OVERRIDES for word in ("--set", override)]
+
+
+def run(*arguments: object):
+    """The command in this process; what it raises is the test's to see."""
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(cli.app, words, catch_exceptions=False)
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """The command as the shell starts it: exit status and what it printed, one string a line."""
+
+    def call(*arguments: object) -> tuple[int, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["labelpenet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        shown = capsys.readouterr()
+        lines = [line for line in (shown.out + shown.err).splitlines() if line.strip()]
+        return int(stop.value.code or 0), lines
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """scenes, boxes.parquet and run: made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_scenes(folder / "scenes", 6, seed=1, test_count=3, size=(64, 64))
+    boxes = folder / "boxes.parquet"
+    done = run("proposals", folder / "scenes", boxes, "--split", "train", *SET)
+    assert done.exit_code == 0, done.output
+    assert "6 images computed" in " ".join(done.output.split())
+    done = run(
+        "--threads", 1, "train", folder / "scenes", folder / "run",
+        "--split", "train", "--proposals", boxes, *SET,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(work) -> Path:
+    return work / "run" / "module4.pt"
+
+
+@pytest.fixture(scope="module")
+def labelled(work, checkpoint) -> Path:
+    done = run(
+        "label", work / "scenes", work / "labels", "--checkpoint", checkpoint, "--split", "test"
+    )
+    assert done.exit_code == 0, done.output
+    return work / "labels" / "labels.json"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    assert "Usage" in done.output
+
+
+def test_info():
+    done = run("info")
+    assert done.exit_code == 0
+    for word in ("labelpenet", "torch", "CUDA kernels", "SIMD", "device"):
+        assert word in done.output
+
+
+def test_started_by_the_shell(tmp_path):
+    start = [sys.executable, "-c", "from labelpenet.cli import main; main()"]
+    done = subprocess.run([*start, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in COMMANDS)
+    missing = tmp_path / "nothing here"
+    done = subprocess.run(
+        [*start, "train", str(missing), str(tmp_path / "out")],
+        capture_output=True, text=True, env=os.environ | {"COLUMNS": "40"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"error: {missing}: no such file or folder"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_leaves_its_files(work):
+    names = {path.name for path in (work / "run").iterdir()}
+    assert names == {
+        "losses.csv",
+        *(f"module{m}.pt" for m in range(5)),
+        *(f"targets{m}.parquet" for m in (1, 2, 3)),
+    }
+
+
+def test_labels_of_the_test_scenes(labelled):
+    classes, found, sizes = read_labels(labelled)
+    assert classes == ("box", "disk", "star")
+    assert sorted(found) == sorted(sizes)
+    assert len(found) == 3
+    assert any(len(instances) for instances in found.values())
+    assert (labelled.parent / "errors.jsonl").read_text() == ""
+    assert "<html" in (labelled.parent / "index.html").read_text()
+
+
+def test_same_labels_again(work, checkpoint, labelled, tmp_path):
+    done = run("label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--split", "test")
+    assert done.exit_code == 0
+    assert (tmp_path / "labels.json").read_bytes() == labelled.read_bytes()
+
+
+@pytest.mark.parametrize("module", [1, 2, 3])
+def test_every_module_answers(work, checkpoint, tmp_path, module):
+    done = run(
+        "label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--split", "test",
+        "--module", module, "--pictures", 0, "--no-tags",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    content = json.loads((tmp_path / "labels.json").read_text())
+    assert {a["module"] for a in content["annotations"]} <= {module}
+
+
+def test_evaluate(work, labelled, tmp_path):
+    out = tmp_path / "figures.json"
+    done = run("evaluate", labelled, work / "scenes", "--split", "test", "--json", out)
+    assert done.exit_code == 0, done.output
+    assert all(name in done.output for name in ("box", "disk", "star", "mean", "3 images"))
+    assert json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
+def test_export(labelled, tmp_path, format):
+    done = run("export", labelled, tmp_path / "out", "--format", format)
+    assert done.exit_code == 0, done.output
+    assert any(path.is_file() for path in (tmp_path / "out").rglob("*"))
+
+
+def test_training_goes_on(work, tmp_path, main):
+    folder = tmp_path / "run"
+    shutil.copytree(work / "run", folder)
+    boxes = work / "boxes.parquet"
+    same = ("train", work / "scenes", folder, "--split", "train", "--proposals", boxes, *SET)
+    status, lines = main(*same)
+    assert status == 0
+    assert "going on behind module 4" in " ".join(lines)
+    status, lines = main(*same, "--set", "train.rate=0.5")
+    assert status == 2
+    (line,) = lines
+    assert line.startswith("error: ")
+    assert "train.rate: 0.001 there, 0.5 here" in line
+
+
+def write_odd_images(folder: Path) -> None:
+    """Photos as they come: every kind that must be labelled, and two that cannot be."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    photo.save(folder / "plain.png")
+    photo.convert("L").save(folder / "grey.png")
+    photo.convert("RGBA").save(folder / "alpha.png")
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(folder / "rotated.jpg", exif=exif)
+    photo.resize((1, 64)).save(folder / "thin.png")
+    photo.resize((64, 1)).save(folder / "flat.png")
+    photo.resize((1, 1)).save(folder / "point.png")
+    photo.resize((10_000, 12)).save(folder / "long.png")
+    (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
+    (folder / "empty.jpg").write_bytes(b"")
+
+
+@pytest.mark.parametrize("module", [1, 2, 4])
+def test_odd_images(checkpoint, tmp_path, module):
+    write_odd_images(tmp_path / "photos")
+    out = tmp_path / "out"
+    done = run(
+        "label", tmp_path / "photos", out, "--checkpoint", checkpoint, "--module", module,
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert "2 images failed" in done.output
+    errors = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert {error["image"] for error in errors} == {"corrupt", "empty"}, errors
+    _, found, sizes = read_labels(out / "labels.json")
+    assert len(found) == 9
+    assert sizes["rotated"] == (64, 48)
+    assert sizes["long"] == (12, 10_000)
+    for name, instances in found.items():
+        height, width = sizes[name]
+        assert instances.masks.shape == (len(instances), height, width)
+        inside = torch.tensor([width, height, width, height])
+        assert (instances.boxes >= 0).all(), name
+        assert (instances.boxes <= inside + 1e-3).all(), name
+
+
+def test_one_bad_image_among_tagged_ones(work, checkpoint, tmp_path):
+    pictures = sorted((work / "scenes" / "JPEGImages").iterdir())[:2]
+    rows = ["image,labels"]
+    for picture in pictures:
+        shutil.copy(picture, tmp_path / picture.name)
+        rows.append(f"{picture.name},disk star")
+    (tmp_path / "torn.jpg").write_bytes(pictures[0].read_bytes()[:200])
+    rows.insert(2, "torn.jpg,disk")
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join(rows) + "\n")
+    done = run("label", table, tmp_path / "out", "--checkpoint", checkpoint)
+    assert done.exit_code == 1
+    (error,) = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
+    assert json.loads(error)["image"] == "torn"
+    _, found, _ = read_labels(tmp_path / "out" / "labels.json")
+    assert len(found) == 2
+    for instances in found.values():  # a tag is taken as true, and no other class is found
+        assert set(instances.labels.tolist()) <= {1, 2}
+
+
+def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[object], str]:
+    """Arguments that cannot work, and what the message must say."""
+    scenes, taken = work / "scenes", tmp / "taken"
+    taken.write_text("a file where a folder is wanted")
+    label = ["label", scenes, tmp / "out", "--split", "test", "--checkpoint"]
+    torn = tmp / "torn.pt"
+    torn.write_bytes(checkpoint.read_bytes()[:3000])
+    noise = tmp / "noise.pt"
+    noise.write_bytes(b"no checkpoint at all")
+    table = tmp / "images.csv"
+    Image.new("RGB", (40, 40)).save(tmp / "a.png")
+    table.write_text("image,labels\na.png,zebra\n")
+    half = tmp / "labels.json"
+    half.write_text('{"images": [')
+    calls: dict[str, tuple[list[object], str]] = {
+        "unknown setting": (
+            ["train", scenes, tmp / "o", "--set", "train.rte=1"],
+            "did you mean train.rate",
+        ),
+        "bad value": (["train", scenes, tmp / "o", "--set", "seed=x"], "seed"),
+        "no such config": (["train", scenes, tmp / "o", "-c", "none.toml"], "none.toml"),
+        "no such preset": (["train", scenes, tmp / "o", "-c", "demmo"], "preset (demo"),
+        "no such weights": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--set", "model.weights=w.pth"],
+            "w.pth: no such weights file",
+        ),
+        "no such split": (["train", scenes, tmp / "o", "--split", "night", *SET], "night"),
+        "no source": (["train", tmp / "none", tmp / "o"], "none: no such file or folder"),
+        "train into a file": (["train", scenes, taken, "--split", "train", *SET], "taken"),
+        "proposals of nothing": (["proposals", tmp / "none", tmp / "b.parquet"], "none: no such"),
+        "proposals into a file": (["proposals", scenes, taken / "b.parquet"], "taken"),
+        "no store": (
+            ["train", scenes, tmp / "o", "--split", "train", "--proposals", tmp / "b", *SET],
+            "no such file; compute the proposals first",
+        ),
+        "no checkpoint": ([*label, tmp / "none.pt"], "none.pt: no such checkpoint"),
+        "truncated checkpoint": ([*label, torn], "torn.pt: truncated or not a checkpoint"),
+        "noise for a checkpoint": ([*label, noise], "noise.pt: truncated or not a checkpoint"),
+        "untrained module": (
+            [*label, work / "run" / "module1.pt", "--module", 3],
+            "module1.pt: has modules 1 to 1, asked for module 3",
+        ),
+        "nothing trained": ([*label, work / "run" / "module0.pt"], "has no trained module"),
+        "no such device": ([*label, checkpoint, "--device", "toaster"], "toaster"),
+        "label into a file": (
+            ["label", scenes, taken, "--split", "test", "--checkpoint", checkpoint],
+            "taken",
+        ),
+        "label nothing": (["label", tmp / "none", tmp / "o", "--checkpoint", checkpoint], "no such"),
+        "unknown label": (["label", table, tmp / "o", "--checkpoint", checkpoint], "zebra"),
+        "no labels": (["evaluate", tmp / "none.json", scenes], "none.json"),
+        "torn labels": (["evaluate", half, scenes, "--split", "test"], "labels.json"),
+        "export nothing": (["export", tmp / "none.json", tmp / "o"], "none.json"),
+    }  # fmt: skip
+    return calls[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unknown setting", "bad value", "no such config", "no such preset", "no such weights",
+        "no such split", "no source", "train into a file", "proposals of nothing",
+        "proposals into a file", "no store", "no checkpoint", "truncated checkpoint",
+        "noise for a checkpoint", "untrained module", "nothing trained", "no such device",
+        "label into a file", "label nothing", "unknown label", "no labels", "torn labels",
+        "export nothing",
+    ],
+)  # fmt: skip
+def test_one_clear_line(name, work, checkpoint, tmp_path, main):
+    arguments, message = bad_call(name, work, tmp_path, checkpoint)
+    status, lines = main(*arguments)
+    assert status == 2
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(work, checkpoint, tmp_path, main):
+    status, lines = main(
+        "label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--device", "cuda"
+    )
+    assert status == 2
+    assert len(lines) == 1
+    assert "cuda" in lines[0].lower()
+
+
+def test_brackets_in_a_message_are_text(tmp_path, main):
+    status, lines = main("train", tmp_path / "[bold]x[/]", tmp_path / "out")
+    assert status == 2
+    assert "[bold]x[/]: no such file or folder" in lines[0]
+
+
+def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, monkeypatch):
+    from labelpenet.labeling import job
+
+    calls = []
+
+    def second_one_is_interrupted(path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return load_image(path)
+
+    monkeypatch.setattr(job, "load_image", second_one_is_interrupted)
+    words = ("label", work / "scenes", tmp_path, "--split", "test", "--checkpoint", checkpoint)
+    status, lines = main(*words)
+    assert status == 130
+    assert "1 of 3 images" in lines[-1]
+    assert "run the same command again" in lines[-1]
+    monkeypatch.setattr(job, "load_image", load_image)
+    status, _ = main(*words)
+    assert status == 0
+    assert len(read_labels(tmp_path / "labels.json")[1]) == 3

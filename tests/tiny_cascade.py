@@ -1,0 +1,72 @@
+"""A cascade of a few thousand weights and scenes of 64 x 64: training that takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from labelpenet.config import Config, config_from_dict
+from labelpenet.data import ProposalStore, compute_proposals, load_dataset
+from labelpenet.labeler import proposal_settings, propose
+from labelpenet.models.cascade import Cascade
+from labelpenet.types import Dataset
+
+CLASSES = ("box", "disk", "star")
+
+OVERRIDES = (
+    "model.backbone=tiny",
+    "model.fc_width=16",
+    "model.rpn_channels=8",
+    "model.mask_channels=8",
+    "proposals.min_side=8",
+    "proposals.limit=30",
+    "proposals.train_limit=20",
+    "calibration.crf.iterations=2",
+    "detection.anchor_sizes=[16,32]",
+    "detection.rpn_pre_nms=60",
+    "detection.train_boxes=30",
+    "detection.test_boxes=20",
+    "detection.roi_batch=16",
+    "detection.rpn_batch=16",
+    "train.trunk_steps=2",
+    "train.trunk_batch=2",
+    "train.steps=[2,2,2,2]",
+    "train.scales=[48,64]",
+    "train.longest=96",
+    "train.optimizer=adamw",
+    "train.warmup=1",
+)
+
+
+def tiny_config(*overrides: str) -> Config:
+    """Settings of the tests, as the command line would give them."""
+    from labelpenet.config import load_config
+
+    return load_config(None, [*OVERRIDES, *overrides])
+
+
+def with_values(config: Config, section: str, **values: object) -> Config:
+    """The settings with some of one section changed."""
+    plain = config.to_dict()
+    plain[section] |= values
+    return config_from_dict(plain)
+
+
+def random_cascade(*overrides: str, seed: int = 0) -> Cascade:
+    """An untrained cascade in evaluation mode."""
+    torch.manual_seed(seed)
+    return Cascade(tiny_config(*overrides), CLASSES).eval()
+
+
+def scene_data(folder: Path, config: Config) -> tuple[Dataset, ProposalStore]:
+    """The training scenes of a folder and their proposals, computed into a file beside it."""
+    dataset = load_dataset(folder, split="train")
+    result = compute_proposals(
+        dataset,
+        folder.parent / "proposals.parquet",
+        propose=lambda image: propose(image, config),
+        settings=proposal_settings(config),
+        progress=False,
+    )
+    return dataset, ProposalStore.open(result.path)
