@@ -1,8 +1,10 @@
 #include <algorithm>
-#include <cmath>
+#include <memory>
 #include <vector>
 
 #include "core/parallel.hpp"
+#include "dense_crf/buffer.hpp"
+#include "dense_crf/crf_loops.hpp"
 #include "dense_crf/dense_crf.hpp"
 #include "dense_crf/lattice_cpu.hpp"
 
@@ -10,49 +12,20 @@ namespace labelpenet {
 namespace {
 
 constexpr int64_t kBlockGrain = 256;
-constexpr int kMaxBinaryMaps = 32;  // two-label maps filtered together
-constexpr float kNoLabel = -1e30f;  // score of a channel that only pads a row
+constexpr int64_t kFusedBlocks = 16;  // sliced, then turned into probabilities while in L2
+constexpr int kMaxBinaryMaps = 32;    // two-label maps filtered together
 
-// The lattices of an image's kernels and the memory that a filter pass needs.
+// The lattices of an image's kernels.
 class Filter {
  public:
   Filter(const DenseCrfArgs& args, int threads) : threads_(threads) {
-    const float share = args.labels == 2 ? 2.0f : 1.0f;
-    const int64_t padded = blocks_of(args.pixels()) * kLanes;
-    // K 1, summed over the kernels with their Potts weights and normalisation
-    total_ = Buffer<float>(padded);
-    Buffer<float> ones(padded), degree(padded), before(padded), after(padded);
-    std::fill_n(ones.get(), padded, 1.0f);
-    for (int k = 0; k < args.kernels; ++k) {
-      lattices_.emplace_back(args.image, args.height, args.width, args.kernel[k], threads);
-      Lattice& lattice = lattices_.back();
-      reserve(1);
-      lattice.scale(ones.get(), ones.get(),
-                    args.kernel[k].dims() == 2 ? slice_scale<2>() : slice_scale<5>(), threads);
-      run(ones.get(), nullptr, degree.get(), 1, k, k + 1);
-      for (int64_t p = 0; p < padded; ++p) {
-        const float d = degree[p] + 1e-20f;
-        const CrfNormalization n = args.normalization;
-        const float root = n == CrfNormalization::kSymmetric ? 1 / std::sqrt(d) : 1.0f;
-        before[p] = n == CrfNormalization::kBefore ? 1 / d : root;
-        after[p] = n == CrfNormalization::kAfter ? 1 / d : root;
-      }
-      lattice.scale(before.get(), after.get(), share * args.kernel[k].compat, threads);
-    }
-    if (args.labels == 2) run(ones.get(), nullptr, total_.get(), 1, 0, args.kernels);
+    const float share = args.labels == 2 ? 2.0f : 1.0f;  // see MeanField
+    for (int k = 0; k < args.kernels; ++k)
+      lattices_.emplace_back(args.image, args.height, args.width, args.kernel[k],
+                             args.normalization, share * args.kernel[k].compat, threads);
   }
-
-  // rows = base + sum over the kernels of compat K rows; twice the sum where there are two labels.
-  void operator()(const float* base, float* rows, int channels) {
-    run(rows, base, rows, channels, 0, static_cast<int>(lattices_.size()));
-  }
-
-  // [pixels] twice the sum over the kernels of compat K 1, where there are two labels.
-  const float* total() const { return total_.get(); }
 
   void reserve(int channels) {
-    front_.resize(lattices_.size());
-    back_.resize(lattices_.size());
     for (size_t k = 0; k < lattices_.size(); ++k) {
       const int64_t size = (int64_t{lattices_[k].view().vertices} + 1) * channels;
       front_[k] = Buffer<float>(size);
@@ -60,118 +33,117 @@ class Filter {
     }
   }
 
- private:
-  void run(const float* in, const float* base, float* out, int channels, int first, int last) {
+  // out = base + the sum over the kernels of K in, for rows of `channels` floats; then
+  // finish(block, end) for every few blocks. reserve(channels) comes first.
+  template <class Finish>
+  void operator()(const float* in, const float* base, float* out, int channels,
+                  const Finish& finish) const {
     LatticeView views[kMaxLattices];
     const float* values[kMaxLattices];
-    const int count = last - first;
-    for (int k = first; k < last; ++k) {
-      views[k - first] = lattices_[k].view();
-      values[k - first] = lattices_[k].splat_and_blur(loops_, in, channels, front_[k].get(),
-                                                      back_[k].get(), threads_);
+    const int count = static_cast<int>(lattices_.size());
+    for (int k = 0; k < count; ++k) {
+      views[k] = lattices_[k].view();
+      values[k] =
+          lattices_[k].splat_and_blur(in, channels, front_[k].get(), back_[k].get(), threads_);
     }
     const int64_t blocks = blocks_of(views[0].pixels);
     parallel_for(blocks, kBlockGrain, threads_, [&](int64_t begin, int64_t end, int) {
-      loops_.slice(views, values, count, base, out, channels, begin, end);
+      for (int64_t b = begin; b < end; b += kFusedBlocks) {
+        const int64_t last = std::min(b + kFusedBlocks, end);
+        loops_.slice(views, values, count, base, out, channels, b, last);
+        finish(b, last);
+      }
     });
   }
 
-  const CrfLoops& loops_ = LABELPENET_PICK(kCrfLoops);
+ private:
+  const LatticeLoops& loops_ = LABELPENET_PICK(kLatticeLoops);
   int threads_;
   std::vector<Lattice> lattices_;
-  std::vector<Buffer<float>> front_, back_;
-  Buffer<float> total_;
+  Buffer<float> front_[kMaxLattices], back_[kMaxLattices];
 };
 
+// Mean field over the channels of one filter pass: the labels of one map, or up to kMaxBinaryMaps
+// maps of two labels.
+//
 // Two labels need one number per pixel, the probability q of label 1: the log odds are
-//   U_0 - U_1 + sum_k compat_k (K_k q - K_k (1 - q)) = U_0 - U_1 - total / 2 + sum 2 compat K q.
-// Up to kMaxBinaryMaps label maps are the channels of one filter pass.
-void infer_binary(const DenseCrfArgs& args, Filter* filter, int64_t first, int maps, int threads) {
-  const CrfLoops& loops = LABELPENET_PICK(kCrfLoops);
-  const int64_t n = args.pixels(), blocks = blocks_of(n);
-  const int channels = maps == 1 ? 1 : (maps + 7) / 8 * 8;
-  Buffer<float> base(blocks * kLanes * channels), q(blocks * kLanes * channels);
-  auto for_blocks = [&](const auto& body) { parallel_for(blocks, kBlockGrain, threads, body); };
-  auto to_probability = [&] {
-    for_blocks([&](int64_t begin, int64_t end, int) {
-      loops.sigmoid(q.get() + begin * kLanes * channels, (end - begin) * kLanes * channels);
-    });
-  };
+//   U_0 - U_1 + sum_k compat_k (K_k q - K_k (1 - q)) = U_0 - U_1 - total / 2 + sum_k 2 compat_k K_k
+//   q
+// with total = sum_k 2 compat_k K_k 1.
+class MeanField {
+ public:
+  MeanField(const DenseCrfArgs& args, int threads) : args_(args), threads_(threads) {
+    if (args.iterations == 0 || args.kernels == 0) return;
+    filter_ = std::make_unique<Filter>(args, threads);
+    if (args.labels != 2) return;
+    const int64_t padded = blocks_of(args.pixels()) * kLanes;
+    Buffer<float> ones(padded);
+    std::fill_n(ones.get(), padded, 1.0f);
+    total_ = Buffer<float>(padded);
+    filter_->reserve(1);
+    (*filter_)(ones.get(), nullptr, total_.get(), 1, [](int64_t, int64_t) {});
+  }
 
-  for_blocks([&](int64_t begin, int64_t end, int) {
+  // Maps [first, first + maps): one, or several of two labels.
+  void infer(int64_t first, int64_t maps) {
+    const bool binary = args_.labels == 2;
+    const int64_t n = args_.pixels(), blocks = blocks_of(n);
+    const int count = static_cast<int>(binary ? maps : args_.labels);
+    const int channels = count == 1 ? 1 : (count + 7) / 8 * 8;
+    const int64_t stride = binary ? 2 * n : n;  // from one channel's plane to the next
+    const float* unary = args_.unary + first * args_.labels * n;
+    float* probability = args_.probability + first * args_.labels * n;
+    const int64_t row_block = kLanes * channels;
+    Buffer<float> q(blocks * row_block), base;
+    if (filter_) base = Buffer<float>(blocks * row_block);
+
+    const auto to_probability = [&](int64_t begin, int64_t end) {
+      if (binary)
+        loops_.sigmoid(q.get() + begin * row_block, (end - begin) * row_block);
+      else
+        loops_.softmax(q.get() + begin * row_block, (end - begin) * kLanes, channels);
+    };
+    parallel_for(blocks, kBlockGrain, threads_, [&](int64_t begin, int64_t end, int) {
+      loops_.to_rows(binary ? unary : nullptr, binary ? unary + n : unary, stride, count, n,
+                     q.get(), channels, begin, end);
+      if (filter_) start_from(q.get(), base.get(), channels, begin, end);
+      to_probability(begin, end);
+    });
+    if (filter_) filter_->reserve(channels);
+    for (int i = 0; filter_ && i < args_.iterations; ++i)
+      (*filter_)(q.get(), base.get(), q.get(), channels, to_probability);
+    parallel_for(blocks, kBlockGrain, threads_, [&](int64_t begin, int64_t end, int) {
+      loops_.to_planes(q.get(), channels, count, stride, n, binary ? probability + n : probability,
+                       binary ? probability : nullptr, begin, end);
+    });
+  }
+
+ private:
+  // base = scores, less total / 2 where there are two labels.
+  void start_from(const float* scores, float* base, int channels, int64_t begin,
+                  int64_t end) const {
+    const bool binary = args_.labels == 2;
     for (int64_t p = begin * kLanes; p < end * kLanes; ++p) {
-      for (int c = 0; c < channels; ++c) {
-        const float* unary = args.unary + (first + c) * 2 * n + p;
-        const float odds = p < n && c < maps ? unary[0] - unary[n] : 0.0f;
-        q[p * channels + c] = odds;
-        base[p * channels + c] = filter ? odds - 0.5f * filter->total()[p] : odds;
-      }
+      const float shift = binary ? 0.5f * total_[p] : 0.0f;
+      for (int c = 0; c < channels; ++c) base[p * channels + c] = scores[p * channels + c] - shift;
     }
-  });
-  if (filter) filter->reserve(channels);
-  to_probability();
-  for (int i = 0; filter && i < args.iterations; ++i) {
-    (*filter)(base.get(), q.get(), channels);
-    to_probability();
   }
-  for_blocks([&](int64_t begin, int64_t end, int) {
-    for (int c = 0; c < maps; ++c) {
-      float* out = args.probability + (first + c) * 2 * n;
-      for (int64_t p = begin * kLanes; p < std::min(end * kLanes, n); ++p) {
-        out[p] = 1.0f - q[p * channels + c];
-        out[n + p] = q[p * channels + c];
-      }
-    }
-  });
-}
 
-void infer(const DenseCrfArgs& args, Filter* filter, int64_t map, int threads) {
-  const CrfLoops& loops = LABELPENET_PICK(kCrfLoops);
-  const int64_t n = args.pixels(), blocks = blocks_of(n);
-  const int labels = static_cast<int>(args.labels), channels = (labels + 7) / 8 * 8;
-  const float* unary = args.unary + map * labels * n;
-  float* probability = args.probability + map * labels * n;
-  Buffer<float> base(blocks * kLanes * channels), q(blocks * kLanes * channels);
-  auto for_blocks = [&](const auto& body) { parallel_for(blocks, kBlockGrain, threads, body); };
-  auto to_probability = [&] {
-    for_blocks([&](int64_t begin, int64_t end, int) {
-      loops.softmax(q.get() + begin * kLanes * channels, (end - begin) * kLanes, channels);
-    });
-  };
-
-  for_blocks([&](int64_t begin, int64_t end, int) {
-    for (int64_t p = begin * kLanes; p < end * kLanes; ++p)
-      for (int c = 0; c < channels; ++c)
-        base[p * channels + c] = q[p * channels + c] = c >= labels ? kNoLabel
-                                                       : p < n     ? -unary[c * n + p]
-                                                                   : 0.0f;
-  });
-  if (filter) filter->reserve(channels);
-  to_probability();
-  for (int i = 0; filter && i < args.iterations; ++i) {
-    (*filter)(base.get(), q.get(), channels);
-    to_probability();
-  }
-  for_blocks([&](int64_t begin, int64_t end, int) {
-    for (int c = 0; c < labels; ++c)
-      for (int64_t p = begin * kLanes; p < std::min(end * kLanes, n); ++p)
-        probability[c * n + p] = q[p * channels + c];
-  });
-}
+  const MeanFieldLoops& loops_ = LABELPENET_PICK(kMeanFieldLoops);
+  const DenseCrfArgs& args_;
+  int threads_;
+  std::unique_ptr<Filter> filter_;  // null: nothing to filter by, or no iterations
+  Buffer<float> total_;
+};
 
 }  // namespace
 
 void dense_crf_cpu(const DenseCrfArgs& args, int threads) {
   if (args.maps == 0 || args.pixels() == 0) return;
-  std::unique_ptr<Filter> filter;
-  if (args.iterations > 0 && args.kernels > 0) filter = std::make_unique<Filter>(args, threads);
-  if (args.labels == 2) {
-    for (int64_t first = 0; first < args.maps; first += kMaxBinaryMaps)
-      infer_binary(args, filter.get(), first,
-                   static_cast<int>(std::min<int64_t>(args.maps - first, kMaxBinaryMaps)), threads);
-  } else {
-    for (int64_t map = 0; map < args.maps; ++map) infer(args, filter.get(), map, threads);
-  }
+  MeanField mean_field(args, threads);
+  const int64_t step = args.labels == 2 ? kMaxBinaryMaps : 1;
+  for (int64_t first = 0; first < args.maps; first += step)
+    mean_field.infer(first, std::min(args.maps - first, step));
 }
 
 }  // namespace labelpenet

@@ -1,85 +1,38 @@
 #include "dense_crf/lattice_cpu.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <limits>
 #include <stdexcept>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/parallel.hpp"
+#include "dense_crf/vertex_table.hpp"
 
 namespace labelpenet {
 namespace {
 
-constexpr int kMaxParts = 8;          // an image's pixels are numbered by this many threads at most
+constexpr int kMaxParts = 8;
 constexpr int64_t kChunkBlocks = 32;  // blocks embedded at a time, so that their keys stay in L1
+constexpr int64_t kBlockGrain = 256;
 constexpr int64_t kVertexGrain = 2048;
+// Sums of weights are taken in fixed point, so that they do not depend on the number of parts. A
+// weight is at most 1 and there are at most 2^31 of them.
+constexpr float kFixedOne = 1 << 30;
 
-// Open-addressing hash table from keys to 0, 1, 2, ... in order of first insertion.
-template <class Key>
-class VertexTable {
- public:
-  VertexTable() : slots_(size_t{1} << kFirstBits, Slot{0, kFree}), shift_(64 - kFirstBits) {}
-
-  int insert(Key key) {
-    for (size_t at = slot_of(key);; at = (at + 1) & (slots_.size() - 1)) {
-      const Slot& slot = slots_[at];
-      if (slot.id != kFree) {
-        if (slot.key == key) return slot.id;
-        continue;
-      }
-      const int id = static_cast<int>(keys_.size());
-      slots_[at] = {key, id};
-      keys_.push_back(key);
-      if (2 * keys_.size() > slots_.size()) grow();
-      return id;
-    }
-  }
-
-  // -1 where the key was never inserted.
-  int find(Key key) const {
-    for (size_t at = slot_of(key);; at = (at + 1) & (slots_.size() - 1)) {
-      const Slot& slot = slots_[at];
-      if (slot.id == kFree || slot.key == key) return slot.id;
-    }
-  }
-
-  const std::vector<Key>& keys() const { return keys_; }
-
- private:
-  static constexpr int kFree = -1, kFirstBits = 12;
-  struct Slot {
-    Key key;
-    int id;
-  };
-
-  // Fibonacci hashing: the high bits of a product with 2^64 / golden ratio.
-  size_t slot_of(Key key) const { return (key * 0x9E3779B97F4A7C15u) >> shift_; }
-
-  void grow() {
-    shift_ -= 2;
-    slots_.assign(slots_.size() * 4, Slot{0, kFree});
-    for (size_t id = 0; id < keys_.size(); ++id) {
-      size_t at = slot_of(keys_[id]);
-      while (slots_[at].id != kFree) at = (at + 1) & (slots_.size() - 1);
-      slots_[at] = {keys_[id], static_cast<int>(id)};
-    }
-  }
-
-  std::vector<Slot> slots_;
-  std::vector<Key> keys_;
-  int shift_;
-};
-
-// Runs body(part) for each part; an exception (no memory) must not leave an OpenMP region.
+// Runs body(part, first block, end) for each part; an exception (no memory) must not leave an
+// OpenMP region.
 template <class Body>
-void for_parts(int parts, int threads, const Body& body) {
+void for_parts(int64_t pixels, int parts, int threads, const Body& body) {
+  const int64_t blocks = blocks_of(pixels);
   std::vector<std::exception_ptr> errors(parts);
   parallel_for(parts, 1, threads, [&](int64_t begin, int64_t end, int) {
     for (int64_t part = begin; part < end; ++part) {
       try {
-        body(static_cast<int>(part));
+        body(static_cast<int>(part), blocks * part / parts, blocks * (part + 1) / parts);
       } catch (...) {
         errors[part] = std::current_exception();
       }
@@ -89,85 +42,92 @@ void for_parts(int parts, int threads, const Body& body) {
     if (error) std::rethrow_exception(error);
 }
 
-int64_t part_begin(int64_t pixels, int parts, int part) { return blocks_of(pixels) * part / parts; }
-
 template <int D, class Key>
-auto embed_loop(const CrfLoops& loops) {
-  if constexpr (D == 2 && std::is_same_v<Key, uint32_t>) return loops.embed2;
-  if constexpr (D == 5 && std::is_same_v<Key, uint32_t>) return loops.embed5;
-  if constexpr (D == 2 && std::is_same_v<Key, uint64_t>) return loops.embed2_wide;
-  if constexpr (D == 5 && std::is_same_v<Key, uint64_t>) return loops.embed5_wide;
+auto embed_loop(const LatticeLoops& loops) {
+  if constexpr (std::is_same_v<Key, uint32_t>) {
+    if constexpr (D == 2) return loops.embed2;
+    if constexpr (D == 5) return loops.embed5;
+  } else {
+    if constexpr (D == 2) return loops.embed2_wide;
+    if constexpr (D == 5) return loops.embed5_wide;
+  }
+}
+
+// Numbers of the vertices with these keys, [n], n a multiple of 16.
+void insert_all(const LatticeLoops& loops, VertexTable<uint32_t>* table, const uint32_t* keys,
+                int64_t n, int* vertex) {
+  loops.probe(table->slots(), table->shift(), keys, n, vertex);  // nearly all are known
+  for (int64_t i = 0; i < n; ++i)
+    if (vertex[i] < 0) vertex[i] = table->insert(keys[i]);
+}
+
+void insert_all(const LatticeLoops&, VertexTable<uint64_t>* table, const uint64_t* keys, int64_t n,
+                int* vertex) {
+  for (int64_t i = 0; i < n; ++i) vertex[i] = table->insert(keys[i]);
 }
 
 }  // namespace
 
 Lattice::Lattice(const uint8_t* image, int64_t height, int64_t width, const CrfKernel& kernel,
-                 int threads) {
+                 CrfNormalization normalization, float factor, int threads) {
   view_.dims = kernel.dims();
   view_.pixels = height * width;
   if (view_.pixels > (std::numeric_limits<int>::max() - kLanes) / (view_.dims + 1))
     throw std::invalid_argument("image: too large for a lattice with 32-bit entries");
-  auto with_keys = [&](const auto& g) {
+  parts_ = static_cast<int>(
+      std::clamp<int64_t>(blocks_of(view_.pixels) / kBlockGrain, 1, std::min(threads, kMaxParts)));
+  const auto number = [&](const auto& g) {
     constexpr int D = sizeof(g.low) / sizeof(int);
     if (g.bits <= 32)
-      build<D, uint32_t>(image, height, width, g, threads);
+      number_vertices<D, uint32_t>(image, width, g, threads);
     else
-      build<D, uint64_t>(image, height, width, g, threads);
+      number_vertices<D, uint64_t>(image, width, g, threads);
   };
   if (kernel.dims() == 2)
-    with_keys(make_lattice_geometry<2>(height, width, kernel.sxy, kernel.srgb));
+    number(make_lattice_geometry<2>(height, width, kernel.sxy, kernel.srgb));
   else
-    with_keys(make_lattice_geometry<5>(height, width, kernel.sxy, kernel.srgb));
+    number(make_lattice_geometry<5>(height, width, kernel.sxy, kernel.srgb));
+  order_entries(normalization, factor, threads);
 }
 
 template <int D, class Key>
-void Lattice::build(const uint8_t* image, int64_t, int64_t width, const LatticeGeometry<D>& g,
-                    int threads) {
-  const CrfLoops& loops = LABELPENET_PICK(kCrfLoops);
-  const int64_t blocks = blocks_of(view_.pixels), padded = blocks * kLanes;
-  corner_ = Buffer<int>(padded * (D + 1));
-  slice_ = Buffer<float>(padded * (D + 1));
+void Lattice::number_vertices(const uint8_t* image, int64_t width, const LatticeGeometry<D>& g,
+                              int threads) {
+  const int64_t blocks = blocks_of(view_.pixels), size = (D + 1) * kLanes;  // entries of a block
+  corner_ = Buffer<int>(blocks * size);
+  slice_ = Buffer<float>(blocks * size);
 
   // Each part numbers its own vertices; merging the parts in order gives every vertex the number
   // that one pass over the whole image would have given it.
-  const int parts =
-      static_cast<int>(std::clamp<int64_t>(blocks / kChunkBlocks, 1, std::min(threads, kMaxParts)));
-  std::vector<VertexTable<Key>> tables(parts);
-  for_parts(parts, threads, [&](int part) {
-    std::vector<Key> keys(kChunkBlocks * (D + 1) * kLanes);
-    const int64_t last = part_begin(view_.pixels, parts, part + 1);
-    for (int64_t b = part_begin(view_.pixels, parts, part); b < last; b += kChunkBlocks) {
+  std::vector<VertexTable<Key>> tables(parts_);
+  for_parts(view_.pixels, parts_, threads, [&](int part, int64_t first, int64_t last) {
+    std::vector<Key> keys(kChunkBlocks * size);
+    for (int64_t b = first; b < last; b += kChunkBlocks) {
       const int64_t end = std::min(b + kChunkBlocks, last);
-      embed_loop<D, Key>(loops)(g, image, width, view_.pixels, b, end, keys.data(), slice_.get());
-      int* corner = corner_.get() + b * (D + 1) * kLanes;
-      for (int64_t i = 0; i < (end - b) * (D + 1) * kLanes; ++i)
-        corner[i] = tables[part].insert(keys[i]);
+      embed_loop<D, Key>(loops_)(g, image, width, view_.pixels, b, end, keys.data(), slice_.get());
+      for (int64_t i = 0; i < end - b; ++i)
+        insert_all(loops_, &tables[part], keys.data() + i * size, size,
+                   corner_.get() + (b + i) * size);
     }
   });
 
   VertexTable<Key>& all = tables[0];
-  std::vector<std::vector<int>> number(parts);
-  for (int part = 1; part < parts; ++part) {
+  std::vector<std::vector<int>> number(parts_);
+  for (int part = 1; part < parts_; ++part) {
     number[part].reserve(tables[part].keys().size());
     for (Key key : tables[part].keys()) number[part].push_back(all.insert(key));
   }
   view_.vertices = static_cast<int>(all.keys().size());
-  for_parts(parts, threads, [&](int part) {
+  for_parts(view_.pixels, parts_, threads, [&](int part, int64_t first, int64_t last) {
     if (part == 0) return;
     const int* map = number[part].data();
-    int* const last = corner_.get() + part_begin(view_.pixels, parts, part + 1) * (D + 1) * kLanes;
-    for (int* c = corner_.get() + part_begin(view_.pixels, parts, part) * (D + 1) * kLanes;
-         c < last; ++c)
-      *c = map[*c];
+    for (int64_t i = first * size; i < last * size; ++i) corner_[i] = map[corner_[i]];
   });
-  for (int64_t lane = kLanes - (padded - view_.pixels); lane < kLanes; ++lane)
-    for (int r = 0; r <= D; ++r)
-      corner_[((blocks - 1) * (D + 1) + r) * kLanes + lane] = view_.vertices;
-
-  find_neighbours<D>(g, all, threads);
-  order_entries(parts, threads);
+  for (int64_t lane = view_.pixels - (blocks - 1) * kLanes; lane < kLanes; ++lane)
+    for (int r = 0; r <= D; ++r) corner_[(blocks - 1) * size + r * kLanes + lane] = view_.vertices;
   view_.corner = corner_.get();
   view_.slice = slice_.get();
+  find_neighbours(g, all, threads);
 }
 
 template <int D, class Table>
@@ -190,81 +150,93 @@ void Lattice::find_neighbours(const LatticeGeometry<D>& g, const Table& table, i
   view_.neighbour = neighbour_.get();
 }
 
-// The transpose of corner_: a counting sort, each part filling its own stretch of every vertex, so
-// that a vertex's entries are in the order of the pixels.
-void Lattice::order_entries(int parts, int threads) {
+// Transposes corner_ into entries_, a counting sort: each part fills its own stretch of every
+// vertex, so that a vertex's entries are in the order of the pixels. On the way the normalisation
+// goes into the weights of the entries and of slice_.
+void Lattice::order_entries(CrfNormalization normalization, float factor, int threads) {
   const int corners = view_.dims + 1, m = view_.vertices;
-  const int64_t entries = view_.pixels * corners;
-  std::vector<Buffer<int>> cursor(parts);
-  for (Buffer<int>& c : cursor) c = Buffer<int>(m + 1);  // + 1: the padding's vertex
-  auto first = [&](int part) { return part_begin(view_.pixels, parts, part) * corners * kLanes; };
-  for_parts(parts, threads, [&](int part) {
-    int* count = cursor[part].get();
-    std::fill_n(count, m + 1, 0);
-    for (int64_t i = first(part); i < first(part + 1); ++i) ++count[corner_[i]];
+  const int64_t padded = blocks_of(view_.pixels) * kLanes, size = corners * kLanes;
+  std::vector<Buffer<int>> cursor(parts_);
+  std::vector<Buffer<int64_t>> weight(parts_);
+  for_parts(view_.pixels, parts_, threads, [&](int part, int64_t first, int64_t last) {
+    cursor[part] = Buffer<int>(m + 1);  // + 1: the vertex behind the last pixel
+    weight[part] = Buffer<int64_t>(m + 1);
+    std::fill_n(cursor[part].get(), m + 1, 0);
+    std::fill_n(weight[part].get(), m + 1, 0);
+    for (int64_t i = first * size; i < last * size; ++i) {
+      ++cursor[part][corner_[i]];
+      weight[part][corner_[i]] += static_cast<int>(slice_[i] * kFixedOne);
+    }
   });
   start_ = Buffer<int>(m + 1);
+  Buffer<float> front(m + 1), back(m + 1), before(padded), after(padded);
   int at = 0;
   for (int v = 0; v < m; ++v) {
     start_[v] = at;
-    for (int part = 0; part < parts; ++part) {
+    int64_t sum = 0;
+    for (int part = 0; part < parts_; ++part) {
       const int count = cursor[part][v];
       cursor[part][v] = at;
       at += count;
+      sum += weight[part][v];
     }
+    front[v] = static_cast<float>(sum) * (1 / kFixedOne);
   }
   start_[m] = at;
-  entry_pixel_ = Buffer<int>(entries);
-  entry_splat_ = Buffer<float>(entries);
-  for_parts(parts, threads, [&](int part) {
+
+  // D = K 1, and what it makes of the weights
+  const float* ones = blur(1, front.get(), back.get(), threads);
+  const float scale = view_.dims == 2 ? slice_scale<2>() : slice_scale<5>();
+  parallel_for(blocks_of(view_.pixels), kBlockGrain, threads, [&](int64_t begin, int64_t end, int) {
+    loops_.slice(&view_, &ones, 1, nullptr, after.get(), 1, begin, end);
+    for (int64_t p = begin * kLanes; p < end * kLanes; ++p) {
+      const float degree = after[p] * scale + 1e-20f;
+      const float root = 1 / std::sqrt(degree);
+      const bool both = normalization == CrfNormalization::kSymmetric;
+      before[p] = both ? root : normalization == CrfNormalization::kBefore ? 1 / degree : 1.0f;
+      after[p] = both ? root : normalization == CrfNormalization::kAfter ? 1 / degree : 1.0f;
+      after[p] *= scale * factor;
+    }
+  });
+
+  entries_ = Buffer<LatticeEntry>(view_.pixels * corners);
+  for_parts(view_.pixels, parts_, threads, [&](int part, int64_t first, int64_t last) {
     int* to = cursor[part].get();
-    for (int64_t b = part_begin(view_.pixels, parts, part);
-         b < part_begin(view_.pixels, parts, part + 1); ++b) {
+    for (int64_t b = first; b < last; ++b) {
       const int lanes = static_cast<int>(std::min<int64_t>(kLanes, view_.pixels - b * kLanes));
       for (int r = 0; r < corners; ++r) {
         for (int lane = 0; lane < lanes; ++lane) {
-          const int64_t i = (b * corners + r) * kLanes + lane;
-          const int entry = to[corner_[i]]++;
-          entry_pixel_[entry] = static_cast<int>(b * kLanes + lane);
-          entry_splat_[entry] = slice_[i];
+          const int64_t i = b * size + r * kLanes + lane, p = b * kLanes + lane;
+          entries_[to[corner_[i]]++] = {static_cast<int>(p), slice_[i] * before[p]};
+          slice_[i] *= after[p];
         }
       }
     }
   });
   view_.start = start_.get();
-  view_.entry_pixel = entry_pixel_.get();
-  view_.entry_splat = entry_splat_.get();
+  view_.entries = entries_.get();
 }
 
-const float* Lattice::splat_and_blur(const CrfLoops& loops, const float* rows, int channels,
-                                     float* front, float* back, int threads) const {
+const float* Lattice::blur(int channels, float* front, float* back, int threads) const {
   const int64_t m = view_.vertices;
   std::fill_n(front + m * channels, channels, 0.0f);
   std::fill_n(back + m * channels, channels, 0.0f);
-  parallel_for(m, kVertexGrain, threads, [&](int64_t begin, int64_t end, int) {
-    loops.splat(view_, rows, front, channels, static_cast<int>(begin), static_cast<int>(end));
-  });
   for (int axis = 0; axis <= view_.dims; ++axis) {
     parallel_for(m, kVertexGrain, threads, [&](int64_t begin, int64_t end, int) {
-      loops.blur(view_, axis, front, back, channels, static_cast<int>(begin),
-                 static_cast<int>(end));
+      loops_.blur(view_, axis, front, back, channels, static_cast<int>(begin),
+                  static_cast<int>(end));
     });
     std::swap(front, back);
   }
   return front;
 }
 
-void Lattice::scale(const float* before, const float* after, float factor, int threads) {
-  const int corners = view_.dims + 1;
-  parallel_for(view_.pixels * corners, 1 << 14, threads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t e = begin; e < end; ++e) entry_splat_[e] *= before[entry_pixel_[e]];
+const float* Lattice::splat_and_blur(const float* rows, int channels, float* front, float* back,
+                                     int threads) const {
+  parallel_for(view_.vertices, kVertexGrain, threads, [&](int64_t begin, int64_t end, int) {
+    loops_.splat(view_, rows, front, channels, static_cast<int>(begin), static_cast<int>(end));
   });
-  parallel_for(blocks_of(view_.pixels), 1 << 10, threads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t b = begin; b < end; ++b)
-      for (int r = 0; r < corners; ++r)
-        for (int lane = 0; lane < kLanes; ++lane)
-          slice_[(b * corners + r) * kLanes + lane] *= after[b * kLanes + lane] * factor;
-  });
+  return blur(channels, front, back, threads);
 }
 
 }  // namespace labelpenet

@@ -1,58 +1,40 @@
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed only inside this file
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#include "dense_crf/lattice_loops.hpp"
+#include "dense_crf/vectors.hpp"
 
 namespace labelpenet::LABELPENET_ISA {
 namespace {
 
-// GCC vectors: 16 pixels where lanes are pixels, 8 channels where lanes are channels. The compiler
-// splits them where the registers are shorter.
-typedef float Float16 __attribute__((vector_size(64)));
-typedef int Int16 __attribute__((vector_size(64)));
-typedef uint32_t Word16 __attribute__((vector_size(64)));
 typedef uint64_t Wide16 __attribute__((vector_size(128)));
 typedef int64_t WideMask16 __attribute__((vector_size(128)));
-typedef float Float8 __attribute__((vector_size(32)));
-typedef int Int8 __attribute__((vector_size(32)));
-
-template <class Vector, class T>
-inline Vector load(const T* p) {
-  Vector v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-
-template <class Vector, class T>
-inline void store(T* p, const Vector& v) {
-  __builtin_memcpy(p, &v, sizeof v);
-}
 
 struct VectorLanes {
   using Float = Float16;
   using Int = Int16;
-  static Int less(const Float& a, const Float& b) { return a < b; }
-  static Int less(const Int& a, const Int& b) { return a < b; }
-  static Int equal(const Int& a, const Int& b) { return a == b; }
-  static Float where(const Int& mask, const Float& a) { return (Float)(mask & (Int)a); }
-  static Int to_int(const Float& a) { return __builtin_convertvector(a, Int); }
-  static Float to_float(const Int& a) { return __builtin_convertvector(a, Float); }
+  LABELPENET_INLINE static Int less(const Float& a, const Float& b) { return a < b; }
+  LABELPENET_INLINE static Int less(const Int& a, const Int& b) { return a < b; }
+  LABELPENET_INLINE static Int equal(const Int& a, const Int& b) { return a == b; }
+  LABELPENET_INLINE static Float where(const Int& mask, const Float& a) {
+    return (Float)(mask & (Int)a);
+  }
+  LABELPENET_INLINE static Int to_int(const Float& a) { return __builtin_convertvector(a, Int); }
+  LABELPENET_INLINE static Float to_float(const Int& a) {
+    return __builtin_convertvector(a, Float);
+  }
 };
 struct NarrowLanes : VectorLanes {
   using Key = Word16;
   using Word = uint32_t;
-  static Key where_key(const Int& mask, Word a) { return (Key)mask & a; }
-  static Key to_key(const Int& a) { return (Key)a; }
+  LABELPENET_INLINE static Key where_key(const Int& mask, Word a) { return (Key)mask & a; }
+  LABELPENET_INLINE static Key to_key(const Int& a) { return (Key)a; }
 };
 struct WideLanes : VectorLanes {
   using Key = Wide16;
   using Word = uint64_t;
-  static Key where_key(const Int& mask, Word a) {
+  LABELPENET_INLINE static Key where_key(const Int& mask, Word a) {
     return (Key) __builtin_convertvector(mask, WideMask16) & a;
   }
-  static Key to_key(const Int& a) { return (Key) __builtin_convertvector(a, WideMask16); }
+  LABELPENET_INLINE static Key to_key(const Int& a) {
+    return (Key) __builtin_convertvector(a, WideMask16);
+  }
 };
 
 template <int D, class Lanes>
@@ -86,19 +68,38 @@ void embed_blocks(const LatticeGeometry<D>& g, const uint8_t* image, int64_t wid
   }
 }
 
-inline Float16 gather(const float* p, const int* index) {
+// p[scale * index] lane by lane.
+template <int kScale = 1>
+LABELPENET_INLINE Float16 gather(const float* p, const Int16& index) {
 #if defined(__AVX512F__)
   // the masked form: GCC warns about the undefined source of the plain one
-  return (Float16)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xFFFF, _mm512_loadu_si512(index),
-                                           p, 4);
+  return (Float16)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xFFFF, (__m512i)index, p,
+                                           4 * kScale);
 #else
   Float16 v;
-  for (int lane = 0; lane < kLanes; ++lane) v[lane] = p[index[lane]];
+  for (int lane = 0; lane < kLanes; ++lane) v[lane] = p[int64_t{index[lane]} * kScale];
   return v;
 #endif
 }
 
-inline float sum_lanes(const Float16& v) {
+template <int kScale = 1>
+LABELPENET_INLINE Float16 gather(const float* p, const int* index) {
+  return gather<kScale>(p, load<Int16>(index));
+}
+
+void probe(const NarrowSlot* slots, int shift, const uint32_t* keys, int64_t n, int* vertex) {
+  static_assert(sizeof(NarrowSlot) == 8);
+  const float* words = reinterpret_cast<const float*>(slots);  // gathered as bits
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Word16 key = load<Word16>(keys + i);
+    const Int16 home = (Int16)((key * kNarrowHash) >> shift);
+    const Int16 same = (Int16)((Word16)gather<2>(words, home) == key);
+    const Int16 number = (Int16)gather<2>(words + 1, home);
+    store(vertex + i, (number & same) | ~same);
+  }
+}
+
+LABELPENET_INLINE float sum_lanes(const Float16& v) {
   // halves onto each other, so that every instruction set adds in the same order
   float f[kLanes];
   store(f, v);
@@ -108,32 +109,52 @@ inline float sum_lanes(const Float16& v) {
 }
 
 // ---- splat -------------------------------------------------------------------------------------
+// 16 entries -> their pixels and their weights.
+LABELPENET_INLINE void split(const LatticeEntry* e, Int16* pixel, Float16* weight) {
+#if defined(__AVX512F__)
+  const __m512i a = _mm512_loadu_si512(e), b = _mm512_loadu_si512(e + 8);
+  const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  *pixel = (Int16)_mm512_permutex2var_epi32(a, even, b);
+  *weight = (Float16)_mm512_permutex2var_epi32(a, _mm512_or_si512(even, _mm512_set1_epi32(1)), b);
+#else
+  for (int lane = 0; lane < kLanes; ++lane) {
+    (*pixel)[lane] = e[lane].pixel;
+    (*weight)[lane] = e[lane].splat;
+  }
+#endif
+}
+
 void splat_scalar(const LatticeView& l, const float* rows, float* values, int begin, int end) {
   for (int v = begin; v < end; ++v) {
-    int e = l.start[v];
-    const int last = l.start[v + 1];
+    const LatticeEntry* e = l.entries + l.start[v];
+    const LatticeEntry* const last = l.entries + l.start[v + 1];
     Float16 sum = {};
-    for (; e + kLanes <= last; e += kLanes)
-      sum += load<Float16>(l.entry_splat + e) * gather(rows, l.entry_pixel + e);
+    for (; e + kLanes <= last; e += kLanes) {
+      Int16 pixel;
+      Float16 weight;
+      split(e, &pixel, &weight);
+      sum += weight * gather(rows, pixel);
+    }
     float total = sum_lanes(sum);
-    for (; e < last; ++e) total += l.entry_splat[e] * rows[l.entry_pixel[e]];
+    for (; e < last; ++e) total += e->splat * rows[e->pixel];
     values[v] = total;
   }
 }
 
-// V vectors of 8 channels, held in registers over the entries of a vertex.
-template <int V>
+// C channels, held in registers over the entries of a vertex.
+template <int C>
 void splat_rows(const LatticeView& l, const float* rows, float* values, int channels, int begin,
                 int end) {
   for (int v = begin; v < end; ++v) {
-    Float8 sum[V] = {};
-    for (int e = l.start[v]; e < l.start[v + 1]; ++e) {
-      const float* row = rows + static_cast<int64_t>(l.entry_pixel[e]) * channels;
-      const float weight = l.entry_splat[e];
-      for (int i = 0; i < V; ++i) sum[i] += weight * load<Float8>(row + 8 * i);
+    Channels sum[C / kChannels] = {};
+    for (int i = l.start[v]; i < l.start[v + 1]; ++i) {
+      const LatticeEntry e = l.entries[i];
+      const float* row = rows + static_cast<int64_t>(e.pixel) * channels;
+      for (int k = 0; k < C / kChannels; ++k)
+        sum[k] += e.splat * load<Channels>(row + kChannels * k);
     }
     float* out = values + static_cast<int64_t>(v) * channels;
-    for (int i = 0; i < V; ++i) store(out + 8 * i, sum[i]);
+    for (int k = 0; k < C / kChannels; ++k) store(out + kChannels * k, sum[k]);
   }
 }
 
@@ -157,8 +178,9 @@ void blur(const LatticeView& l, int axis, const float* in, float* out, int chann
     const float* a = in + static_cast<int64_t>(next[v]) * channels;
     const float* b = in + static_cast<int64_t>(previous[v]) * channels;
     float* to = out + static_cast<int64_t>(v) * channels;
-    for (int c = 0; c < channels; c += 8)
-      store(to + c, load<Float8>(here + c) + 0.5f * (load<Float8>(a + c) + load<Float8>(b + c)));
+    for (int c = 0; c < channels; c += kChannels)
+      store(to + c,
+            load<Channels>(here + c) + 0.5f * (load<Channels>(a + c) + load<Channels>(b + c)));
   }
 }
 
@@ -178,13 +200,14 @@ void slice_scalar(const LatticeView* lattices, const float* const* values, int c
   }
 }
 
-template <int V>
+template <int C>
 void slice_rows(const LatticeView* lattices, const float* const* values, int count,
                 const float* base, float* rows, int channels, int64_t begin, int64_t end) {
   for (int64_t pixel = begin * kLanes; pixel < end * kLanes; ++pixel) {
-    Float8 sum[V] = {};
+    Channels sum[C / kChannels] = {};
     if (base)
-      for (int i = 0; i < V; ++i) sum[i] = load<Float8>(base + pixel * channels + 8 * i);
+      for (int i = 0; i < C / kChannels; ++i)
+        sum[i] = load<Channels>(base + pixel * channels + kChannels * i);
     for (int k = 0; k < count; ++k) {
       const int corners = lattices[k].dims + 1;
       const int64_t at = pixel / kLanes * corners * kLanes + pixel % kLanes;
@@ -192,21 +215,22 @@ void slice_rows(const LatticeView* lattices, const float* const* values, int cou
         const float weight = lattices[k].slice[at + r * kLanes];
         const float* value =
             values[k] + static_cast<int64_t>(lattices[k].corner[at + r * kLanes]) * channels;
-        for (int i = 0; i < V; ++i) sum[i] += weight * load<Float8>(value + 8 * i);
+        for (int i = 0; i < C / kChannels; ++i)
+          sum[i] += weight * load<Channels>(value + kChannels * i);
       }
     }
-    for (int i = 0; i < V; ++i) store(rows + pixel * channels + 8 * i, sum[i]);
+    for (int i = 0; i < C / kChannels; ++i) store(rows + pixel * channels + kChannels * i, sum[i]);
   }
 }
 
-// Calls step<V>(first channel) for runs of V <= 4 vectors of 8 channels: what registers hold.
+// Calls step.run<C>(first channel) for runs of C <= 32 channels: what registers hold.
 template <class Step>
 inline void in_runs(int channels, const Step& step) {
   int c = 0;
-  for (; c + 32 <= channels; c += 32) step.template run<4>(c);
-  if (channels - c == 24) step.template run<3>(c);
-  if (channels - c == 16) step.template run<2>(c);
-  if (channels - c == 8) step.template run<1>(c);
+  for (; c + 32 <= channels; c += 32) step.template run<32>(c);
+  if (channels - c == 24) step.template run<24>(c);
+  if (channels - c == 16) step.template run<16>(c);
+  if (channels - c == 8) step.template run<8>(c);
 }
 
 struct Splat {
@@ -214,9 +238,9 @@ struct Splat {
   const float* rows;
   float* values;
   int channels, begin, end;
-  template <int V>
+  template <int C>
   void run(int c) const {
-    splat_rows<V>(l, rows + c, values + c, channels, begin, end);
+    splat_rows<C>(l, rows + c, values + c, channels, begin, end);
   }
 };
 
@@ -234,11 +258,11 @@ struct Slice {
   float* rows;
   int channels;
   int64_t begin, end;
-  template <int V>
+  template <int C>
   void run(int c) const {
     const float* shifted[kMaxLattices];
     for (int k = 0; k < count; ++k) shifted[k] = values[k] + c;
-    slice_rows<V>(lattices, shifted, count, base ? base + c : nullptr, rows + c, channels, begin,
+    slice_rows<C>(lattices, shifted, count, base ? base + c : nullptr, rows + c, channels, begin,
                   end);
   }
 };
@@ -249,75 +273,16 @@ void slice(const LatticeView* lattices, const float* const* values, int count, c
   in_runs(channels, Slice{lattices, values, count, base, rows, channels, begin, end});
 }
 
-// ---- probabilities -----------------------------------------------------------------------------
-// exp(x) to about 1e-7 relative: 2^n times a polynomial on |f| <= ln(2) / 2 (Taylor to degree 6,
-// remainder 1.2e-7). 0 below -60 (8.8e-27), so that no later product with a weight is subnormal,
-// which some processors compute slowly; never above exp(60).
-template <class Float, class Int>
-inline Float exponential(const Float& any) {
-  const Float low = Float{} - 60.0f, high = Float{} + 60.0f;
-  const Float round = Float{} + 12582912.0f;
-  Float x = any < low ? low : any;
-  x = x > high ? high : x;
-  const Float n = (x * 1.44269504f + round) - round;
-  const Float f = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-  Float p = f * (1.0f / 720) + 1.0f / 120;
-  p = p * f + 1.0f / 24;
-  p = p * f + 1.0f / 6;
-  p = p * f + 0.5f;
-  p = p * f + 1.0f;
-  p = p * f + 1.0f;
-  const Int power = (__builtin_convertvector(n, Int) + 127) << 23;
-  return any < low ? Float{} : p * (Float)power;
-}
-
-void sigmoid(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const Float16 odds = exponential<Float16, Int16>(load<Float16>(x + i));
-    store(x + i, odds / (1.0f + odds));
-  }
-}
-
-inline float reduce_max(const Float8& v) {
-  float best = v[0];
-  for (int i = 1; i < 8; ++i) best = best < v[i] ? v[i] : best;
-  return best;
-}
-
-inline float reduce_add(const Float8& v) {
-  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-}
-
-void softmax(float* x, int64_t rows, int channels) {
-  for (float* row = x; row < x + rows * channels; row += channels) {
-    Float8 top = load<Float8>(row);
-    for (int c = 8; c < channels; c += 8) {
-      const Float8 v = load<Float8>(row + c);
-      top = top < v ? v : top;
-    }
-    const float most = reduce_max(top);
-    Float8 sum = {};
-    for (int c = 0; c < channels; c += 8) {
-      const Float8 e = exponential<Float8, Int8>(load<Float8>(row + c) - most);
-      sum += e;
-      store(row + c, e);
-    }
-    const float inverse = 1.0f / reduce_add(sum);
-    for (int c = 0; c < channels; c += 8) store(row + c, load<Float8>(row + c) * inverse);
-  }
-}
-
 }  // namespace
 
-extern const CrfLoops kCrfLoops;
-const CrfLoops kCrfLoops = {embed_blocks<2, NarrowLanes>,
-                            embed_blocks<5, NarrowLanes>,
-                            embed_blocks<2, WideLanes>,
-                            embed_blocks<5, WideLanes>,
-                            splat,
-                            blur,
-                            slice,
-                            sigmoid,
-                            softmax};
+extern const LatticeLoops kLatticeLoops;
+const LatticeLoops kLatticeLoops = {embed_blocks<2, NarrowLanes>,
+                                    embed_blocks<5, NarrowLanes>,
+                                    embed_blocks<2, WideLanes>,
+                                    embed_blocks<5, WideLanes>,
+                                    probe,
+                                    splat,
+                                    blur,
+                                    slice};
 
 }  // namespace labelpenet::LABELPENET_ISA
