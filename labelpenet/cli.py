@@ -140,6 +140,7 @@ def proposals(
         propose=lambda image: propose(image, settings),
         settings=proposal_settings(settings),
         workers=workers,
+        console=console,
     )
     console.print(f"{result.computed} images computed, {result.kept} kept: {result.path}")
     if result.errors:
@@ -208,6 +209,7 @@ def label(
         proposals=stored,
         pictures=pictures,
         device=device,
+        console=console,
     )
     console.print(
         f"{summary.instances} instances in {summary.images} images, {summary.seconds:.0f} s: "

@@ -64,7 +64,7 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
         dataset,
         out,
         load=load_image,
-        progress=console is not None,
+        console=console,
         pictures=len(dataset),
         job=labeler.job,
         evaluate=lambda labels: evaluate_files(labels, scenes, "test").means(),

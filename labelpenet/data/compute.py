@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from labelpenet.data.images import ImageError, load_image
 from labelpenet.data.proposals import (
@@ -26,6 +25,7 @@ from labelpenet.data.proposals import (
     plain_settings,
     write_proposals,
 )
+from labelpenet.progress import track
 from labelpenet.types import Dataset, ImageRecord
 
 if sys.platform != "win32":  # where two runs on one store are then not noticed
@@ -78,7 +78,7 @@ def compute_proposals(
     propose: Propose,
     settings: Mapping[str, object],
     workers: int = 0,
-    progress: bool = True,
+    console: Console | None = None,
 ) -> ComputeResult:
     """Computes the proposals of every image that a store does not have yet.
 
@@ -95,7 +95,7 @@ def compute_proposals(
         settings: What the boxes depend on, as JSON values; those of the store must be equal.
         workers: Threads that decode and propose; 0 does so in the calling one. They help where
             `propose` releases the GIL, as the kernels do.
-        progress: Shows a progress bar on stderr.
+        console: Where progress goes; None is silent.
 
     Returns:
         What was done. The store's content does not depend on `workers`.
@@ -114,7 +114,7 @@ def compute_proposals(
         >>> data = Dataset((), (ImageRecord("a", Path(folder.name, "a.png")),))
         >>> whole = lambda image: np.array([[0, 0, image.shape[1], image.shape[0]]])
         >>> result = compute_proposals(
-        ...     data, f"{folder.name}/boxes.parquet", propose=whole, settings={}, progress=False)
+        ...     data, f"{folder.name}/boxes.parquet", propose=whole, settings={})
         >>> result.computed, ProposalStore.open(result.path)["a"].tolist()
         (1, [[0.0, 0.0, 30.0, 20.0]])
         >>> folder.cleanup()
@@ -129,7 +129,7 @@ def compute_proposals(
         todo = list({r.name: r for r in dataset.records if r.name not in done}.values())
         sink = _Sink(parts, errors_path, settings)
         with closing(_outcomes(todo, propose, workers)) as outcomes, sink:
-            for outcome in _shown(outcomes, len(todo), progress):
+            for outcome in track(outcomes, "proposals", len(todo), console):
                 sink.add(outcome)
         _merge(path, parts, settings)
     kept = len(dataset) - len(todo)
@@ -265,19 +265,6 @@ def _checked(returned: object, name: str, height: int, width: int) -> np.ndarray
             f"propose: expected boxes within {width} x {height} for {name!r}, got {bad}"
         )
     return boxes.astype(np.float32)
-
-
-def _shown(
-    outcomes: Iterable[Proposals | ImageFailure], total: int, progress: bool
-) -> Iterator[Proposals | ImageFailure]:
-    columns = (
-        TextColumn("proposals"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        yield from bar.track(outcomes, total=total)
 
 
 @contextmanager

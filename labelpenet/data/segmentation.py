@@ -1,17 +1,14 @@
-"""COCO's ways to write a mask, read without trusting them.
-
-pycocotools' C code does trust them: runs that do not fill the image give uninitialised memory, and
-a polygon with a corner at 1e9 allocates by its length. Hence the checks before.
-"""
+"""COCO's ways to write a mask, read without trusting them; masks' boxes, and pairs of boxes."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+
+from labelpenet.rle import decode_mask, fill_polygons
 
 
 def decode_segmentation(value: object, height: int, width: int) -> np.ndarray:
@@ -41,21 +38,13 @@ def decode_segmentation(value: object, height: int, width: int) -> np.ndarray:
         raise ValueError(
             f"segmentation: expected size [{height}, {width}], got {value.get('size')!r:.80}"
         )
-    counts = value.get("counts")
-    runs = _decompressed(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or any(type(run) is not int or run < 0 for run in runs):
-        raise ValueError("segmentation: counts: expected run lengths")
-    if sum(runs) != height * width:
-        raise ValueError(
-            f"segmentation: counts: expected runs that fill {height} x {width} pixels, "
-            f"got {sum(runs)}"
-        )
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # down the columns, zeros first
-    mask: np.ndarray = flat.reshape(width, height).T
-    return mask
+    try:
+        return decode_mask(value.get("counts"), height, width)
+    except ValueError as error:
+        raise ValueError(f"segmentation: {error}") from None
 
 
-def _polygons(polygons: Sequence[object], height: int, width: int) -> np.ndarray:
+def _polygons(polygons: list[Any], height: int, width: int) -> np.ndarray:
     margin = height + width
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
@@ -67,34 +56,7 @@ def _polygons(polygons: Sequence[object], height: int, width: int) -> np.ndarray
                 raise ValueError(f"segmentation: {value:g} is far outside {width} x {height}")
     if not polygons:
         raise ValueError("segmentation: expected at least one polygon")
-    runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    # not coco_mask.decode, which numpy 2 warns about
-    return decode_segmentation(runs | {"counts": runs["counts"].decode()}, height, width)
-
-
-def _decompressed(text: str) -> list[int]:
-    """The runs of COCO's compressed string: 5 bits a character, from the third on differences.
-
-    Source: rleFrString in cocoapi's maskApi.c describes the format: character - 48 holds 5 bits,
-    least first, bit 6 tells that more follow, the top bit of the last is the sign.
-    """
-    runs: list[int] = []
-    digits: list[int] = []
-    for character in text:
-        digit = ord(character) - 48
-        if not 0 <= digit < 64 or len(digits) > 12:
-            raise ValueError(f"segmentation: counts: {text!r:.80} is not compressed run lengths")
-        digits.append(digit)
-        if digit & 32:
-            continue
-        value = sum((d & 31) << (5 * i) for i, d in enumerate(digits))
-        if digit & 16:
-            value -= 1 << (5 * len(digits))
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        digits = []
-    if digits:
-        raise ValueError("segmentation: counts: the last run length is cut off")
-    return runs
+    return fill_polygons(polygons, height, width)
 
 
 def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:

@@ -8,7 +8,6 @@ Overlaps are taken between run-length codes; a dataset's masks never stand in me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -29,6 +28,7 @@ from labelpenet.evaluation.matching import (
     PerClass,
     match,
 )
+from labelpenet.rle import encode_masks
 from labelpenet.types import GroundTruth
 
 MASK_THRESHOLDS = (0.25, 0.5, 0.75)
@@ -62,7 +62,7 @@ def mask_iou(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
             f"masks: expected one size, got {list(masks.shape[1:])} and {list(others.shape[1:])}"
         )
     # no crowds: the plain union
-    return np.asarray(coco_mask.iou(_encode(masks), _encode(others), [0] * len(others)))
+    return np.asarray(coco_mask.iou(encode_masks(masks), encode_masks(others), [0] * len(others)))
 
 
 def class_mask_iou(name: str, found: Detections, truth: GroundTruth) -> np.ndarray:
@@ -222,8 +222,3 @@ def average_best_overlap(
         overlaps.append(best_overlaps(class_mask_iou(name, found, known)))
         labels.append(known.labels)
     return best_overlap_means(np.concatenate(overlaps), np.concatenate(labels), num_classes)
-
-
-def _encode(masks: np.ndarray) -> list[dict[str, Any]]:
-    """Run-length codes, one mask at a time: pycocotools wants columns first."""
-    return [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]

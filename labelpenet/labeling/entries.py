@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelpenet import __version__
-from labelpenet.labeling.rle import encode_masks
+from labelpenet.rle import encode_masks
 from labelpenet.types import Instances
 
 # One image as the journal of a job keeps it: name, file_name, height, width, annotations.
@@ -76,7 +76,7 @@ def make_entry(
         raise ValueError(f"masks: expected {wanted}, got {came}")
 
     sides = boxes[:, 2:] - boxes[:, :2]
-    rles = None if masks is None else encode_masks(masks)
+    rles = None if masks is None else encode_masks(masks.cpu().numpy())
     areas = sides.prod(axis=1).tolist() if masks is None else _pixel_counts(masks)
     annotations = []
     for i in range(count):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+
 from labelpenet.data import ProposalStore, load_dataset, load_image
 from labelpenet.labeler import Labeler
 from labelpenet.labeling.runner import label_images, pictured_names
@@ -21,7 +23,7 @@ def label_dataset(
     proposals: Path | None = None,
     pictures: int = 60,
     device: str = "cpu",
-    progress: bool = True,
+    console: Console | None = None,
 ) -> LabelSummary:
     """Labels every image of a dataset; see label_images for the files and for what goes wrong.
 
@@ -35,7 +37,7 @@ def label_dataset(
         proposals: A proposal store.
         pictures: Images on the HTML page; 0 makes none.
         device: Where the network runs.
-        progress: Whether to show a bar.
+        console: Where progress goes; None is silent.
     """
     store = None if proposals is None else ProposalStore.open(proposals)
     labeler = Labeler(checkpoint, module=module, use_tags=use_tags, proposals=store, device=device)
@@ -45,7 +47,7 @@ def label_dataset(
         dataset,
         out,
         load=load_image,
-        progress=progress,
+        console=console,
         pictures=pictures,
         job=labeler.job,
     )

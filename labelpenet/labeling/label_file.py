@@ -11,10 +11,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
 from labelpenet.labeling.entries import MAX_COORDINATE, check_classes
-from labelpenet.labeling.rle import decode_mask, runs_of
+from labelpenet.rle import decode_mask, fill_polygons, runs_of
 from labelpenet.types import Instances
 
 MAX_PIXELS = 2**28
@@ -64,11 +63,8 @@ class LabelledImage:
 
     def _mask(self, segmentation: dict[str, Any] | list[list[float]]) -> np.ndarray:
         if isinstance(segmentation, dict):
-            counts = segmentation["counts"]
-        else:
-            parts = coco_mask.frPyObjects(segmentation, self.height, self.width)
-            counts = coco_mask.merge(parts)["counts"].decode("ascii")
-        return decode_mask(counts, self.height, self.width)
+            return decode_mask(segmentation["counts"], self.height, self.width)
+        return fill_polygons(segmentation, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -180,7 +176,7 @@ def _check_segmentation(where: str, value: object, image: LabelledImage) -> None
         return
     if not isinstance(value, list) or not value:
         raise ValueError(f"{where}: expected an RLE object or polygons, got {_shown(value)}")
-    # pycocotools walks along every edge: far corners would make it allocate without bound
+    # near the image, as fill_polygons wants them
     low, high = -1.0, float(max(size) + 1)
     for polygon in value:
         if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:

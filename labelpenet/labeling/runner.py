@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from labelpenet.files import OutputError, atomic_write, writing
 from labelpenet.labeling.entries import Entry, check_classes, make_entry, write_entries
 from labelpenet.labeling.journal import Journal
 from labelpenet.labeling.summary import SCORE_BINS, LabelSummary
+from labelpenet.progress import track
 from labelpenet.report.page import ReportBuilder
 from labelpenet.types import Dataset, ImageRecord, Labelling
 
@@ -34,7 +34,7 @@ def label_images(
     out: Path,
     *,
     load: Callable[[Path], np.ndarray],
-    progress: bool = True,
+    console: Console | None = None,
     pictures: int = 60,
     job: str = "",
     evaluate: Callable[[Path], Mapping[str, Any]] | None = None,
@@ -54,7 +54,7 @@ def label_images(
         dataset: The images.
         out: The folder to write; made where it is missing.
         load: Reads an image file, [H, W, 3] uint8.
-        progress: Whether to show a progress bar on stderr.
+        console: Where progress goes; None is silent.
         pictures: How many images the report shows, spread evenly over the dataset.
         job: What else decides the result, such as the checkpoint and the settings. A journal
             that another job left in `out` is refused.
@@ -80,7 +80,7 @@ def label_images(
         >>> dataset = Dataset(("cat",), (ImageRecord("a", Path("a.jpg"), (0,)),))
         >>> out = Path(tempfile.mkdtemp())
         >>> load = lambda path: np.full((1, 2, 3), 255, np.uint8)
-        >>> summary = label_images(labeler, dataset, out, load=load, progress=False)
+        >>> summary = label_images(labeler, dataset, out, load=load)
         >>> summary.images, summary.instances, summary.errors
         (1, 1, 0)
     """
@@ -104,7 +104,7 @@ def label_images(
     try:
         todo = [record for record in dataset.records if not _is_done(journal, record)]
         resumed = len(dataset) - len(todo)
-        for record in _shown(todo, resumed, progress):
+        for record in track(todo, "labels", len(dataset), console, done=resumed):
             drawn = report if record.name in pictured else None
             value = _label_one(labeler, load, record, len(dataset.classes), drawn)
             journal.append(record.name, value)
@@ -218,18 +218,3 @@ def _write_labels(
 
 def _file_name(record: ImageRecord) -> str:
     return record.name + record.path.suffix
-
-
-def _shown(todo: list[ImageRecord], resumed: int, progress: bool) -> Iterator[ImageRecord]:
-    """The images, with a progress bar on stderr while they are taken."""
-    if not progress:
-        yield from todo
-        return
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    name = TextColumn("{task.fields[name]}", markup=False)
-    with Progress(*columns, name, console=Console(stderr=True)) as bar:
-        task = bar.add_task("Labelling", total=len(todo) + resumed, completed=resumed, name="")
-        for record in todo:
-            bar.update(task, name=record.name)
-            yield record
-            bar.advance(task)

@@ -53,7 +53,7 @@ def train_cascade(
             proposals,
             propose=lambda image: propose(image, config),
             settings=proposal_settings(config),
-            progress=console is not None,
+            console=console,
         )
         refuse([f"{e.name}: {e.reason}" for e in result.errors])
     trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from labelpenet.labeling.rle import decode_mask, encode_masks
+from labelpenet.rle import decode_mask, encode_masks
 from labelpenet.types import Instances
 
 _SCHEMA = pa.schema(
@@ -34,7 +34,8 @@ class TargetsError(ValueError):
 class TargetStore:
     """Instances by image name, with masks kept as run-lengths until they are asked for."""
 
-    def __init__(self, rows: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, path: Path, rows: dict[str, dict[str, Any]]) -> None:
+        self._path = path
         self._rows = rows
 
     @staticmethod
@@ -61,6 +62,8 @@ class TargetStore:
     def open(path: Path) -> TargetStore:
         """Reads what write() wrote.
 
+        Masks are decoded, and checked, when an image is asked for: a TargetsError then too.
+
         Raises:
             TargetsError: Missing or damaged.
         """
@@ -71,7 +74,7 @@ class TargetStore:
         if not table.schema.equals(_SCHEMA):
             names = ", ".join(table.schema.names)
             raise TargetsError(f"{path}: cannot be read as targets: has the columns {names}")
-        return TargetStore({row["name"]: row for row in table.to_pylist()})
+        return TargetStore(path, {row["name"]: row for row in table.to_pylist()})
 
     def names(self) -> list[str]:
         """Names of all images, in the order they were written."""
@@ -84,9 +87,12 @@ class TargetStore:
         row = self._rows[name]
         height, width = row["height"], row["width"]
         counts = row["masks"]
-        masks = np.zeros((len(counts), height, width), dtype=bool)
-        for i, count in enumerate(counts):
-            masks[i] = decode_mask(count.decode("ascii"), height, width)
+        try:
+            masks = np.zeros((len(counts), height, width), dtype=bool)
+            for mask, code in zip(masks, counts, strict=True):  # latin-1 takes any byte
+                mask[:] = decode_mask(code.decode("latin-1"), height, width)
+        except ValueError as error:
+            raise TargetsError(f"{self._path}: masks of {name}: {error}") from None
         return Instances(
             torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),
             torch.tensor(row["labels"], dtype=torch.int64),
@@ -98,7 +104,6 @@ class TargetStore:
 def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, object]:
     if instances.masks is None:
         raise ValueError(f"{name}: expected instances with masks")
-    masks = encode_masks(instances.masks)
     return {
         "name": name,
         "height": size[0],
@@ -106,5 +111,5 @@ def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, ob
         "boxes": instances.boxes.flatten().tolist(),
         "labels": instances.labels.tolist(),
         "scores": instances.scores.tolist(),
-        "masks": [m["counts"].encode("ascii") for m in masks],
+        "masks": [rle["counts"].encode("ascii") for rle in encode_masks(instances.masks.numpy())],
     }

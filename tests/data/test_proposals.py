@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rich.console import Console
 
 from labelpenet.data import (
     ImageFailure,
@@ -55,9 +56,7 @@ def path(tmp_path):
 
 
 def run(dataset, path, propose=boxes, settings=SETTINGS, **options):
-    return compute_proposals(
-        dataset, path, propose=propose, settings=settings, progress=False, **options
-    )
+    return compute_proposals(dataset, path, propose=propose, settings=settings, **options)
 
 
 def content(path):
@@ -407,10 +406,12 @@ def test_two_runs_on_one_store(dataset, path):
 
 
 def test_progress_bar(dataset, path, capsys):
-    compute_proposals(dataset, path, propose=boxes, settings={})
+    run(dataset, path, console=Console(stderr=True))
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "7/7" in printed.err
+    run(dataset, path)
+    assert capsys.readouterr() == ("", "")
 
 
 # ---------------------------------------------------------------- the check before training

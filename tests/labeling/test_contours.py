@@ -7,7 +7,7 @@ from labeling.scenes import STEADY
 from pycocotools import mask as coco_mask
 
 from labelpenet.labeling.contours import edge_outlines, joined_outline
-from labelpenet.labeling.rle import decode_mask
+from labelpenet.rle import decode_mask
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
 

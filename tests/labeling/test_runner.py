@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from labeling.scenes import dataset, label, load, same
+from rich.console import Console
 
 from labelpenet.files import OutputError
 from labelpenet.labeling import journal as journal_module
@@ -19,7 +20,7 @@ from labelpenet.types import Instances, Labelling
 
 
 def run(out, labeler=label, data=None, **options):
-    options = {"load": load, "progress": False, "pictures": 1} | options
+    options = {"load": load, "pictures": 1} | options
     return label_images(labeler, dataset() if data is None else data, out, **options)
 
 
@@ -125,7 +126,7 @@ def labeler(image, tags, name):
         os.kill(os.getpid(), signal.SIGKILL)
     return label(image, tags, name)
 
-label_images(labeler, dataset(), Path(sys.argv[1]), load=load, progress=False, pictures=1)
+label_images(labeler, dataset(), Path(sys.argv[1]), load=load, pictures=1)
 """
 
 
@@ -312,7 +313,7 @@ def test_names_twice(tmp_path):
 
 
 def test_progress_goes_to_stderr(tmp_path, capsys):
-    run(tmp_path, progress=True)
+    run(tmp_path, console=Console(stderr=True))
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "Labelling" in captured.err
+    assert "5/5" in captured.err

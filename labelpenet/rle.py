@@ -1,7 +1,8 @@
 """COCO's run-length encoding of masks.
 
 Runs go down the columns and start with zeros. Encoding is pycocotools'; decoding is done here,
-because pycocotools' C code trusts its input and a label file may come from anywhere.
+because pycocotools' C code trusts its input: runs that do not fill the image give uninitialised
+memory, and a file may come from anywhere. (Its `decode` also warns with numpy 2.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import TypedDict
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from torch import Tensor
 
 # A run is stored in 5-bit digits; 7 of them hold any run (or difference of two) of a mask that
 # has fewer than 2**34 pixels.
@@ -25,19 +25,37 @@ class Rle(TypedDict):
     counts: str
 
 
-def encode_masks(masks: Tensor) -> list[Rle]:
-    """Encodes masks, [K, H, W] bool.
+def encode_masks(masks: np.ndarray) -> list[Rle]:
+    """Encodes masks, [K, H, W] bool, one at a time: each is copied, columns first.
 
     Example:
-        >>> import torch
-        >>> encode_masks(torch.eye(2, dtype=torch.bool)[None])
+        >>> encode_masks(np.eye(2, dtype=bool)[None])
         [{'size': [2, 2], 'counts': '0120'}]
     """
-    columns = np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0), dtype=np.uint8)
+    codes = (coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks)
     return [
         Rle(size=[int(v) for v in rle["size"]], counts=rle["counts"].decode("ascii"))
-        for rle in coco_mask.encode(columns)
+        for rle in codes
     ]
+
+
+def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
+    """The union of polygons as a mask, [height, width] bool, by COCO's rule.
+
+    Args:
+        polygons: At least one, each x, y, x, y, ... of 3 or more corners. The caller has made sure
+            that they are finite and near the image: pycocotools walks along every edge, so that far
+            corners would make it allocate without bound.
+        height: Of the image, at least 1.
+        width: Of the image, at least 1.
+
+    Example:
+        >>> fill_polygons([[0, 0, 2, 0, 2, 1, 0, 1]], 2, 3).astype(int)
+        array([[1, 1, 0],
+               [0, 0, 0]])
+    """
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return decode_mask(rle["counts"].decode("ascii"), height, width)
 
 
 def runs_of(counts: object, height: int, width: int) -> np.ndarray:
