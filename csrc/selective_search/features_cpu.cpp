@@ -9,21 +9,22 @@ namespace {
 
 constexpr int kSlots = 2 * kTextureBins;  // of one direction: rising bins, falling bins
 
-void count_pixels(const Planes& planes, const std::vector<uint8_t>& slots, const int32_t* labels,
+void count_pixels(const Planes& planes, const std::vector<uint32_t>& slots, const int32_t* labels,
                   BaseRegions& regions) {
   const int64_t pixels = planes.pixels();
   const size_t stride = regions.stride;
-  int32_t* histograms = regions.histograms.data();
   for (int c = 0; c < planes.channels; ++c) {
-    const uint8_t* values = planes.data.data() + c * pixels;
-    int32_t* bins = histograms + c * kColorBins;
-    for (int64_t i = 0; i < pixels; ++i) ++bins[labels[i] * stride + (values[i] * kColorBins >> 8)];
-    for (int d = 0; d < kTextureDirections; ++d) {
-      const int plane = c * kTextureDirections + d;
-      const uint8_t* slot = slots.data() + plane * pixels;
-      bins = histograms + regions.texture_begin() + plane * kSlots;
-      for (int64_t i = 0; i < pixels; ++i) ++bins[labels[i] * stride + slot[i]];
-      bins = histograms + c * kColorBins;
+    const uint8_t* values = planes.row(c, 0);
+    const uint32_t* slot = slots.data() + c * pixels;
+    int32_t* color = regions.histograms.data() + c * kColorBins;
+    int32_t* texture =
+        regions.histograms.data() + regions.texture_begin() + c * kTextureDirections * kSlots;
+    for (int64_t i = 0; i < pixels; ++i) {
+      const size_t row = labels[i] * stride;
+      ++color[row + (values[i] * kColorBins >> 8)];
+      if (slot[i] == 0) continue;  // flat, as most pixels are; count_zero_bins knows them
+      for (int d = 0; d < kTextureDirections; ++d)
+        ++texture[row + d * kSlots + (slot[i] >> 8 * d & 255)];
     }
   }
 }
@@ -81,11 +82,11 @@ std::vector<uint64_t> find_neighbors(const int32_t* labels, int height, int widt
 
 }  // namespace
 
-std::vector<uint8_t> texture_slots(const Planes& planes) {
+std::vector<uint32_t> texture_slots(const Planes& planes) {
   const SelectiveSearchLoops& loops = LABELPENET_PICK(kSelectiveSearchLoops);
   const int height = planes.height, width = planes.width;
   const int64_t pixels = planes.pixels();
-  std::vector<uint8_t> slots(planes.channels * kTextureDirections * pixels);
+  std::vector<uint32_t> slots(planes.channels * pixels);
   std::vector<int16_t> smooth(width + 2 * kFilterRadius), slope(width + 2 * kFilterRadius);
   for (int c = 0; c < planes.channels; ++c) {
     for (int y = 0; y < height; ++y) {
@@ -99,16 +100,14 @@ std::vector<uint8_t> texture_slots(const Planes& planes) {
         std::fill_n(line->data() + kFilterRadius + width, kFilterRadius,
                     (*line)[kFilterRadius + width - 1]);
       }
-      uint8_t* out[kTextureDirections];
-      for (int d = 0; d < kTextureDirections; ++d)
-        out[d] = slots.data() + (c * kTextureDirections + d) * pixels + int64_t{y} * width;
-      loops.derive_row(smooth.data(), slope.data(), width, out);
+      loops.derive_row(smooth.data(), slope.data(), width,
+                       slots.data() + c * pixels + int64_t{y} * width);
     }
   }
   return slots;
 }
 
-BaseRegions describe_regions(const Planes& planes, const std::vector<uint8_t>& slots,
+BaseRegions describe_regions(const Planes& planes, const std::vector<uint32_t>& slots,
                              const int32_t* labels, int count) {
   BaseRegions regions;
   regions.count = count;

@@ -47,6 +47,7 @@ class Forest {
     return i;
   }
   int32_t grandparent(int32_t i) const { return parent_[parent_[i]]; }
+  void prefetch(int32_t i) const { __builtin_prefetch(&components_[i]); }
   const Component& at(int32_t root) const { return components_[root]; }
   // Joins two roots by an edge of weight w, the larger one above.
   void join(int32_t a, int32_t b, float w) {
@@ -133,7 +134,7 @@ int segment_graph(const SortedEdges& sorted, float k, int min_size, int32_t* lab
   Forest forest(pixels, k * kWeightScale);
   // An edge within a component stays within it: only the refused ones can matter below.
   std::vector<uint32_t> refused;
-  constexpr size_t kBatch = 1024;
+  constexpr size_t kBatch = 256;
   uint32_t open[kBatch];  // places of edges that may run between two components
   for (size_t first = 0; first < sorted.edges.size(); first += kBatch) {
     const size_t last = std::min(first + kBatch, sorted.edges.size());
@@ -143,7 +144,10 @@ int segment_graph(const SortedEdges& sorted, float k, int min_size, int32_t* lab
     for (size_t i = first; i < last; ++i) {
       const auto [p, q] = ends(sorted.edges[i]);
       open[count] = static_cast<uint32_t>(i);
-      count += forest.grandparent(p) != forest.grandparent(q);
+      const int32_t a = forest.grandparent(p), b = forest.grandparent(q);
+      forest.prefetch(a);
+      forest.prefetch(b);
+      count += a != b;
     }
     for (size_t i = 0; i < count; ++i) {
       const auto [p, q] = ends(sorted.edges[open[i]]);

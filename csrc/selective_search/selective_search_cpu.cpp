@@ -92,7 +92,7 @@ Proposals selective_search_cpu(const SelectiveSearchArgs& args, int threads) {
     planes[i] = convert_color(args.image, height, width, args.color_spaces[i]);
   });
   std::vector<SortedEdges> edges(spaces);
-  std::vector<std::vector<uint8_t>> slots(spaces);
+  std::vector<std::vector<uint32_t>> slots(spaces);
   run_tasks(2 * spaces, threads, [&](int i) {
     if (i < spaces)
       edges[i] = sort_edges(planes[i]);

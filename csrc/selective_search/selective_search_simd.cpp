@@ -61,34 +61,26 @@ void derive_columns(const uint8_t* const* rows, int n, int16_t* __restrict smoot
   }
 }
 
-// out[i] = the slot of a response a[i] + sign * b[i], whose unit is scale bins.
-void to_slots(const int32_t* a, const int32_t* b, int sign, float scale, int n,
-              uint8_t* __restrict out) {
-  for (int i = 0; i < n; ++i) {
-    const float response = static_cast<float>(a[i] + sign * b[i]) * scale;
-    const int size = static_cast<int>(response < 0 ? -response : response);
-    const int bin = size < kBins - 1 ? size : kBins - 1;
-    const int falling = static_cast<int>(response < 0) & static_cast<int>(bin > 0);
-    out[i] = static_cast<uint8_t>(bin + kBins * falling);
-  }
+// The slot of a response in bins.
+inline uint32_t slot(float response) {
+  const int size = static_cast<int>(response < 0 ? -response : response);
+  const int bin = size < kBins - 1 ? size : kBins - 1;
+  return static_cast<uint32_t>(
+      bin + kBins * (static_cast<int>(response < 0) & static_cast<int>(bin > 0)));
 }
 
-void derive_row(const int16_t* smooth, const int16_t* slope, int n, uint8_t* const* out) {
-  constexpr int kBlock = 256;
-  int32_t dx[kBlock], dy[kBlock];
-  for (int first = 0; first < n; first += kBlock) {
-    const int16_t *s = smooth + first, *d = slope + first;
-    const int count = n - first < kBlock ? n - first : kBlock;
-    for (int i = 0; i < count; ++i) {
-      dx[i] = kSlope[1] * (s[i + 3] - s[i + 1]) + kSlope[2] * (s[i + 4] - s[i]);
-      dy[i] = kSmooth[0] * d[i + 2] + kSmooth[1] * (d[i + 1] + d[i + 3]) +
-              kSmooth[2] * (d[i] + d[i + 4]);
-    }
+void derive_row(const int16_t* smooth, const int16_t* slope, int n, uint32_t* __restrict out) {
+  for (int i = 0; i < n; ++i) {
+    const int dx =
+        kSlope[1] * (smooth[i + 3] - smooth[i + 1]) + kSlope[2] * (smooth[i + 4] - smooth[i]);
+    const int dy = kSmooth[0] * slope[i + 2] + kSmooth[1] * (slope[i + 1] + slope[i + 3]) +
+                   kSmooth[2] * (slope[i] + slope[i + 4]);
     // A Gaussian derivative in any direction is a sum of the two along the axes.
-    to_slots(dx, dy, 0, kBinsPerUnit, count, out[0] + first);
-    to_slots(dx, dy, 1, kBinsPerUnit * kDiagonal, count, out[1] + first);
-    to_slots(dy, dx, 0, kBinsPerUnit, count, out[2] + first);
-    to_slots(dy, dx, -1, kBinsPerUnit * kDiagonal, count, out[3] + first);
+    constexpr float kDiagonalBinsPerUnit = kBinsPerUnit * kDiagonal;
+    out[i] = slot(static_cast<float>(dx) * kBinsPerUnit) |
+             slot(static_cast<float>(dx + dy) * kDiagonalBinsPerUnit) << 8 |
+             slot(static_cast<float>(dy) * kBinsPerUnit) << 16 |
+             slot(static_cast<float>(dy - dx) * kDiagonalBinsPerUnit) << 24;
   }
 }
 

@@ -19,9 +19,9 @@ struct SelectiveSearchLoops {
   void (*distances)(const uint16_t* const* a, const uint16_t* const* b, int channels, int n,
                     uint16_t* out);
   // Gaussian derivatives of sigma 1. Columns: rows[5][n] -> smoothed and derived; row: those with
-  // n + 4 entries -> out[d][n], the slots of the four directions.
+  // n + 4 entries -> out[n], the slots of the four directions, one to a byte.
   void (*derive_columns)(const uint8_t* const* rows, int n, int16_t* smooth, int16_t* slope);
-  void (*derive_row)(const int16_t* smooth, const int16_t* slope, int n, uint8_t* const* out);
+  void (*derive_row)(const int16_t* smooth, const int16_t* slope, int n, uint32_t* out);
   // sum of min(a[i], b[i]); n a multiple of 32.
   int32_t (*intersection)(const int16_t* a, const int16_t* b, int n);
   // out[i] = floor(counts[i] * scale); n a multiple of 32.

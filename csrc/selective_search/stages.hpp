@@ -59,9 +59,9 @@ constexpr int kTextureBins = 10;  // per channel and orientation
 constexpr int kOrientations = 8;  // four directions, rising and falling
 constexpr int kTextureDirections = kOrientations / 2;
 
-// Which texture bin a pixel falls into: [channels, kTextureDirections, height, width]. A rising
+// Which texture bins a pixel falls into: [channels, height, width], direction d in byte d. A rising
 // derivative of bin b is b, a falling one kTextureBins + b, one that rounds to zero 0.
-std::vector<uint8_t> texture_slots(const Planes& planes);
+std::vector<uint32_t> texture_slots(const Planes& planes);
 
 struct Box {
   int32_t x1, y1, x2, y2;  // x2, y2 exclusive
@@ -82,7 +82,7 @@ struct BaseRegions {
   static int padded(int bins) { return (bins + 31) / 32 * 32; }
 };
 
-BaseRegions describe_regions(const Planes& planes, const std::vector<uint8_t>& slots,
+BaseRegions describe_regions(const Planes& planes, const std::vector<uint32_t>& slots,
                              const int32_t* labels, int count);
 
 // ---- grouping ----------------------------------------------------------------------------------
