@@ -13,6 +13,7 @@ from rich.table import Table
 from labelpenet.evaluation.matching import Matching, PerClass
 
 DASH = "–"
+_CLASSES_SHOWN = 6  # columns that fit a terminal of 80 characters
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,19 @@ class Evaluation:
         return rows
 
     def table(self) -> Table:
-        """The table in percent, for a terminal: `rich.print(evaluation.table())`."""
+        """The table in percent, for a terminal: `rich.print(evaluation.table())`.
+
+        A row per figure: terminals are narrow. The columns are the mean and, where they are few,
+        the classes; `markdown()` and `to_json()` have every class.
+        """
         header, *rows = self.rows()
+        classes = rows[:-1] if len(rows) - 1 <= _CLASSES_SHOWN else []
         table = Table(caption=self._caption())
-        for i, title in enumerate(header):
-            table.add_column(title, justify="right" if i else "left")
-        for i, row in enumerate(rows):
-            if i == len(rows) - 1:
-                table.add_section()
-            table.add_row(*row, style="bold" if i == len(rows) - 1 else None)
+        table.add_column("figure")
+        for row in (rows[-1], *classes):
+            table.add_column(row[0], justify="right")
+        for column, title in enumerate(header[1:], 1):
+            table.add_row(title, *(row[column] for row in (rows[-1], *classes)))
         return table
 
     def markdown(self) -> str:
