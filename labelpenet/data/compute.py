@@ -25,6 +25,7 @@ from labelpenet.data.proposals import (
     plain_settings,
     write_proposals,
 )
+from labelpenet.files import writing
 from labelpenet.progress import track
 from labelpenet.types import Dataset, ImageRecord
 
@@ -103,6 +104,7 @@ def compute_proposals(
     Raises:
         ProposalError: The store has other settings (which, is said), is damaged, or another run
             is writing it.
+        OutputError: The store cannot be written; what was computed before stays.
         ValueError: `propose` returned no [R, 4] boxes within the image, or `workers` is negative.
         TypeError: `settings` are no JSON values.
 
@@ -157,7 +159,8 @@ class _Sink:
     def add(self, outcome: Proposals | ImageFailure) -> None:
         if isinstance(outcome, ImageFailure):
             self.errors.append(outcome)
-            with self._errors_path.open("a", encoding="utf-8") as file:
+            path = self._errors_path
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(outcome), default=str) + "\n")
             return
         self._pending.append(outcome)

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelpenet.files import atomic_write
+
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -180,7 +182,7 @@ class ProposalStore(Mapping[str, np.ndarray]):
 def write_proposals(
     path: str | os.PathLike[str], rows: Iterable[Proposals], settings: Mapping[str, object]
 ) -> None:
-    """Writes a store, under a temporary name until it is whole.
+    """Writes a store, whole or not at all.
 
     Args:
         path: The Parquet file; one that is there is replaced.
@@ -190,30 +192,22 @@ def write_proposals(
     Raises:
         TypeError: `settings` are no JSON values.
         ValueError: `boxes` of a row are not [R, 4].
+        OutputError: The file cannot be written; one that is there stays.
     """
-    path = Path(path)
     metadata = {_SETTINGS: json.dumps(plain_settings(settings))}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     iterator = iter(rows)
-    try:
-        with (
-            temporary.open("wb") as file,
-            pq.ParquetWriter(
-                file,
-                SCHEMA.with_metadata(metadata),
-                compression="zstd",
-                use_dictionary=False,
-                write_page_checksum=True,
-            ) as writer,
-        ):
-            while group := list(islice(iterator, ROWS_PER_GROUP)):
-                writer.write_batch(_batch(group))
-            writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic_write(Path(path), binary=True) as file,
+        pq.ParquetWriter(
+            file,
+            SCHEMA.with_metadata(metadata),
+            compression="zstd",
+            use_dictionary=False,
+            write_page_checksum=True,
+        ) as writer,
+    ):
+        while group := list(islice(iterator, ROWS_PER_GROUP)):
+            writer.write_batch(_batch(group))
 
 
 def plain_settings(settings: Mapping[str, object]) -> dict[str, Any]:

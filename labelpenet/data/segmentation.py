@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from labelpenet.overlap import box_iou
 from labelpenet.rle import decode_mask, fill_polygons
 
 
@@ -91,11 +92,7 @@ def match_boxes(
         >>> match_boxes(a, a[::-1], np.ones((2, 2), bool))
         [(0, 1), (1, 0)]
     """
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    side = (np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner).clip(min=0)
-    shared = side.prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)]
-    iou = shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)
+    iou = box_iou(first, second)
     pairs = [p for p in itertools.product(range(len(first)), range(len(second))) if compatible[p]]
     taken: list[tuple[int, int]] = []
     for i, j in sorted(pairs, key=lambda pair: -iou[pair]):

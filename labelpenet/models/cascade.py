@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from labelpenet.config import Config, ConfigError, config_from_dict
 from labelpenet.data.transforms import normalize
+from labelpenet.files import atomic_write
 from labelpenet.models.backbones import build_backbone
 from labelpenet.models.classification import ClassificationModule
 from labelpenet.models.detection import DetectionModule
@@ -94,7 +95,11 @@ class Cascade(nn.Module):
 
 
 def save_checkpoint(path: Path, cascade: Cascade, trained: int) -> None:
-    """Writes a checkpoint whole or not at all (temporary name, then rename)."""
+    """Writes a checkpoint whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written; a checkpoint that is there stays.
+    """
     content = {
         "format": _FORMAT,
         "config": cascade.config.to_dict(),
@@ -102,13 +107,12 @@ def save_checkpoint(path: Path, cascade: Cascade, trained: int) -> None:
         "trained": trained,
         "state": cascade.state_dict(),
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        torch.save(content, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{path}: cannot write the checkpoint: {error}") from error
+    with atomic_write(path, binary=True) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's own, which hides the file's: "No space left"
+            hidden = error.__context__
+            raise hidden if isinstance(hidden, OSError) else error from None
 
 
 def load_checkpoint(path: Path) -> tuple[Cascade, int]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from labelpenet.config import Config
 from labelpenet.data.images import load_image
-from labelpenet.data.transforms import resize_image
+from labelpenet.data.transforms import (
+    flip_boxes,
+    flip_image,
+    flip_masks,
+    resize_image,
+    scale_boxes,
+    to_tensor,
+)
 from labelpenet.models.detection import Targets
 from labelpenet.types import Dataset, ImageRecord, Instances
 
@@ -21,7 +27,7 @@ class Example:
     """One image as a step sees it.
 
     Attributes:
-        image: [3, H, W] uint8.
+        image: [3, H, W] RGB in [0, 255].
         scale: Of it against the file's image.
         flipped: Whether left and right are swapped.
     """
@@ -37,19 +43,15 @@ class Example:
 
     def boxes(self, boxes: Tensor) -> Tensor:
         """Boxes [R, 4] of the file's frame in this example's."""
-        boxes = boxes * self.scale
-        if self.flipped:
-            width = self.size[1]
-            x1, y1, x2, y2 = boxes.unbind(1)
-            boxes = torch.stack((width - x2, y1, width - x1, y2), 1)
-        return boxes
+        boxes = scale_boxes(boxes, self.scale)
+        return flip_boxes(boxes, self.size[1]) if self.flipped else boxes
 
     def masks(self, masks: Tensor) -> Tensor:
         """Masks [T, H0, W0] bool of the file's frame in this example's."""
         resized = torch.nn.functional.interpolate(
             masks[:, None].to(torch.uint8), self.size, mode="nearest-exact"
         )[:, 0].bool()
-        return resized.flip(-1) if self.flipped else resized
+        return flip_masks(resized) if self.flipped else resized
 
     def targets(self, instances: Instances, weighted: bool) -> Targets:
         """Instances of the file's frame as this example's targets."""
@@ -61,11 +63,12 @@ class Example:
 def load_example(record: ImageRecord, config: Config, generator: torch.Generator) -> Example:
     """Reads an image and draws its scale and flip."""
     train = config.train
-    image = torch.from_numpy(np.ascontiguousarray(load_image(record.path))).permute(2, 0, 1)
     choice = int(torch.randint(len(train.scales), (1,), generator=generator))
-    image, scale = resize_image(image, train.scales[choice], train.longest)
+    image, scale = resize_image(
+        to_tensor(load_image(record.path)), train.scales[choice], train.longest
+    )
     flipped = train.flip and bool(torch.rand(1, generator=generator) < 0.5)
-    return Example(image.flip(-1) if flipped else image, scale, flipped)
+    return Example(flip_image(image) if flipped else image, scale, flipped)
 
 
 def endless(dataset: Dataset, generator: torch.Generator) -> Iterator[ImageRecord]:

@@ -7,6 +7,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from labelpenet.files import writing
+
 _EVERY = 20  # steps a row stands for
 
 
@@ -39,7 +41,7 @@ class LossLog:
             return
         new = not self._path.exists()
         seconds = f"{time.monotonic() - self._began:.1f}"
-        with self._path.open("a", newline="") as file:
+        with writing(self._path), self._path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(["module", "step", "loss", "value", "seconds"])

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from labelpenet.files import atomic_write
 from labelpenet.rle import decode_mask, encode_masks
 from labelpenet.types import Instances
 
@@ -43,19 +44,16 @@ class TargetStore:
         """Writes (name, instances with masks, (height, width)) and returns how many; whole or not.
 
         Raises:
-            OSError: The folder cannot be written, or the disk is full.
+            OutputError: The folder cannot be written, or the disk is full.
         """
-        partial = path.with_name(path.name + ".partial")
         count = 0
-        try:
-            with pq.ParquetWriter(partial, _SCHEMA, write_page_checksum=True) as writer:
-                for name, instances, size in items:
-                    writer.write_table(pa.Table.from_pylist([_row(name, instances, size)], _SCHEMA))
-                    count += 1
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with (
+            atomic_write(path, binary=True) as file,
+            pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True) as writer,
+        ):
+            for name, instances, size in items:
+                writer.write_table(pa.Table.from_pylist([_row(name, instances, size)], _SCHEMA))
+                count += 1
         return count
 
     @staticmethod
