@@ -280,10 +280,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
             ["label", scenes, taken, "--split", "test", "--checkpoint", checkpoint],
             "taken",
         ),
-        "label nothing": (
-            ["label", tmp / "none", tmp / "o", "--checkpoint", checkpoint],
-            "no such",
-        ),
+        "label nothing": (["label", tmp / "no", tmp / "o", "--checkpoint", checkpoint], "no such"),
         "unknown label": (["label", table, tmp / "o", "--checkpoint", checkpoint], "zebra"),
         "no labels": (["evaluate", tmp / "none.json", scenes], "none.json"),
         "torn labels": (["evaluate", half, scenes, "--split", "test"], "labels.json"),

@@ -1,4 +1,4 @@
-"""What every dataset reader shares: listed names, and one place that checks and builds a Dataset."""
+"""What all dataset readers share: listed names, one place that checks and builds a Dataset."""
 
 from __future__ import annotations
 

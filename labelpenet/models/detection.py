@@ -171,10 +171,20 @@ class DetectionModule(nn.Module):
         roi, label = candidate.nonzero(as_tuple=True)
         scores = probability[roi, label]
         keep, owner = nms_groups(boxes[roi], scores, label, config.nms_threshold)
-        keep = keep[: config.limit]
+        keep = _limited(keep, label, tags or (), config.limit)
         order = torch.argsort(scores, descending=True, stable=True)
         members = [order[owner[order] == k] for k in keep.tolist()]
         found = boxes[roi[keep]]
         return Detections(
             found, label[keep], scores[keep], members, roi, label, scores, rois, output
         )
+
+
+def _limited(keep: Tensor, labels: Tensor, tags: tuple[int, ...], limit: int) -> Tensor:
+    """The first `limit` of `keep` (best first); the best one of every tag counts before others."""
+    chosen = torch.zeros(len(keep), dtype=torch.bool, device=keep.device)
+    for tag in tags:
+        chosen[(labels[keep] == tag).nonzero().flatten()[:1]] = True
+    others = (~chosen).nonzero().flatten()
+    chosen[others[: max(limit - int(chosen.sum()), 0)]] = True
+    return keep[chosen]

@@ -57,8 +57,8 @@ class Stepper:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
         if norm == norm and norm != float("inf"):  # a NaN step would destroy the weights for good
             self.optimizer.step()
+            self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
         return norm
 
 

@@ -1,0 +1,300 @@
+"""Training on six scenes: repeatable, resumable, and refused with reasons."""
+
+import csv
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tiny_cascade import random_cascade, scene_data, tiny_config, with_values
+
+from labelpenet.data import Proposals, ProposalStore, write_proposals, write_scenes
+from labelpenet.models.cascade import CheckpointError, load_checkpoint
+from labelpenet.training.run import train_cascade
+from labelpenet.training.targets import TargetStore
+from labelpenet.training.trainer import Trainer, TrainingError, keep_for_training, refuse
+from labelpenet.types import Dataset, ImageRecord, Instances
+
+
+@pytest.fixture(scope="module")
+def config():
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, config):
+    """Six scenes and their proposals."""
+    folder = tmp_path_factory.mktemp("training")
+    write_scenes(folder / "scenes", 6, seed=1, test_count=0, size=(64, 64))
+    return scene_data(folder / "scenes", config)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, config, data):
+    """A run from start to end."""
+    out = tmp_path_factory.mktemp("run")
+    Trainer(config, *data, out).run()
+    return out
+
+
+def state(path):
+    return load_checkpoint(path)[0].state_dict()
+
+
+def assert_same_run(out, other):
+    for number in range(5):
+        name = f"module{number}.pt"
+        ours, theirs = state(out / name), state(other / name)
+        assert ours.keys() == theirs.keys()
+        differ = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+        assert not differ, f"{name}: {differ}"
+    for number in (1, 2, 3):
+        ours, theirs = (
+            TargetStore.open(folder / f"targets{number}.parquet") for folder in (out, other)
+        )
+        assert ours.names() == theirs.names()
+        for key in ours.names():
+            a, b = ours[key], theirs[key]
+            for field in dataclasses.fields(a):
+                assert torch.equal(getattr(a, field.name), getattr(b, field.name))
+
+
+def test_only_its_own_module_learns(trained):
+    """From one checkpoint to the next the module's weights change, and no others."""
+    prefixes = {1: "classification.", 2: "detection.", 3: "refinement.", 4: "segmentation."}
+    before = state(trained / "module0.pt")
+    for number, prefix in prefixes.items():
+        after = state(trained / f"module{number}.pt")
+        changed = {key for key in after if not torch.equal(after[key], before[key])}
+        assert changed
+        assert all(key.startswith(prefix) for key in changed), changed
+        assert all(torch.isfinite(value).all() for value in after.values())
+        before = after
+
+
+def test_trunk_is_taught_and_shared(trained, config, data):
+    torch.manual_seed(config.seed)
+    from labelpenet.models.cascade import Cascade
+
+    fresh = Cascade(config, data[0].classes).state_dict()
+    taught = state(trained / "module0.pt")
+    changed = {key for key in taught if not torch.equal(taught[key], fresh[key])}
+    assert any(key.startswith("backbone.trunk.") for key in changed)
+    assert all(key.startswith("backbone.trunk.") or "stage5" in key for key in changed)
+    for name in ("detection.stage5", "refinement.stage5", "segmentation.stage5"):
+        for key in [k for k in taught if k.startswith("classification.stage5")]:
+            other = key.replace("classification.stage5", name)
+            assert torch.equal(taught[key], taught[other]), other
+
+
+def test_checkpoints_say_what_is_trained(trained, data):
+    for number in range(5):
+        cascade, count = load_checkpoint(trained / f"module{number}.pt")
+        assert count == number
+        assert cascade.classes == data[0].classes
+
+
+def test_targets_are_of_the_tags(trained, data):
+    for number in (1, 2, 3):
+        store = TargetStore.open(trained / f"targets{number}.parquet")
+        assert store.names() == [record.name for record in data[0].records]
+        assert sum(len(store[name]) for name in store.names()) > 0
+        for record in data[0].records:
+            found = store[record.name]
+            assert set(found.labels.tolist()) <= set(record.labels)
+            assert ((found.scores >= 0) & (found.scores <= 1)).all()
+            assert found.masks.flatten(1).any(1).all()
+
+
+def test_losses_are_written(trained):
+    with (trained / "losses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names: dict[str, set[str]] = {}
+    for row in rows:
+        names.setdefault(row["module"], set()).add(row["loss"])
+        assert float(row["value"]) >= 0  # false for NaN too
+        assert row["step"] == "2"
+    boxes = {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
+    masks = boxes | {"mask"}
+    assert names == {"0": {"tags"}, "1": {"multi_label"}, "2": boxes, "3": masks, "4": masks}
+
+
+def test_same_seed_same_run(trained, tmp_path, config, data):
+    Trainer(config, *data, tmp_path).run()
+    assert_same_run(trained, tmp_path)
+
+
+def test_another_seed_another_run(trained, tmp_path, config, data):
+    Trainer(dataclasses.replace(config, seed=1), *data, tmp_path).run(1)
+    ours, theirs = state(trained / "module1.pt"), state(tmp_path / "module1.pt")
+    assert any(not torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_whatever_the_thread_count(trained, tmp_path, config, data):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        Trainer(config, *data, tmp_path).run(2)
+    finally:
+        torch.set_num_threads(threads)
+    for number in (1, 2):
+        ours, theirs = state(trained / f"module{number}.pt"), state(tmp_path / f"module{number}.pt")
+        for key in ours:
+            assert torch.allclose(ours[key], theirs[key], rtol=1e-3, atol=1e-4), key
+
+
+@pytest.mark.parametrize("after", [0, 2, 3])
+def test_stopped_and_resumed(trained, tmp_path, config, data, after):
+    """A run that ended after a module goes on to exactly where the other one got."""
+    if after == 0:  # killed while module 1 was training: the trunk alone is there
+        shutil.copy(trained / "module0.pt", tmp_path)
+    else:
+        assert Trainer(config, *data, tmp_path).run(after) is not None
+        assert not (tmp_path / f"module{after + 1}.pt").exists()
+    torch.rand(7)  # another process has other random numbers behind it
+    trainer = Trainer(config, *data, tmp_path)
+    assert trainer.trained == after
+    trainer.run()
+    assert_same_run(trained, tmp_path)
+
+
+def test_killed_between_checkpoint_and_targets(trained, tmp_path, config, data):
+    for name in ("module0.pt", "module1.pt", "targets1.parquet", "module2.pt"):
+        shutil.copy(trained / name, tmp_path)
+    (tmp_path / "module3.pt.partial").write_bytes(b"half a checkpoint")
+    Trainer(config, *data, tmp_path).run()
+    assert_same_run(trained, tmp_path)
+
+
+def test_a_finished_run_is_left_alone(trained, config, data):
+    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
+    trainer = Trainer(config, *data, trained)
+    trainer.run()
+    assert trainer.trained == 4
+    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("train", {"rate": 0.5}, "train.rate: 0.001 there, 0.5 here"),
+        ("detection", {"limit": 3}, "detection.limit: 20 there, 3 here"),
+        ("model", {"fc_width": 17}, "model.fc_width: 16 there, 17 here"),
+    ],
+)
+def test_changed_settings_are_refused(trained, config, data, section, values, message):
+    with pytest.raises(CheckpointError) as error:
+        Trainer(with_values(config, section, **values), *data, trained)
+    assert message in str(error.value)
+    assert "use another folder" in str(error.value)
+
+
+def test_other_classes_are_refused(trained, config, data):
+    dataset = dataclasses.replace(data[0], classes=("box", "disk", "sun"))
+    with pytest.raises(CheckpointError, match="other classes"):
+        Trainer(config, dataset, data[1], trained)
+
+
+def test_a_truncated_checkpoint_is_refused(trained, tmp_path, config, data):
+    (tmp_path / "module1.pt").write_bytes((trained / "module1.pt").read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"module1\.pt: truncated"):
+        Trainer(config, *data, tmp_path)
+
+
+def test_bad_images_are_all_listed(tmp_path, config, data):
+    dataset, _ = data
+    good, untagged, unproposed, without, resized = dataset.records[:5]
+    boxes = np.array([[0, 0, 20, 20], [5, 5, 30, 30]], np.float32)
+    rows = [
+        Proposals(good.name, 64, 64, boxes),
+        Proposals(untagged.name, 64, 64, boxes),
+        Proposals(without.name, 64, 64, boxes[:0]),
+        Proposals(resized.name, 32, 32, boxes),
+    ]
+    store = tmp_path / "boxes.parquet"
+    write_proposals(store, rows, {})
+    missing = ImageRecord("gone", tmp_path / "gone.jpg", (0,))
+    records = (
+        good, dataclasses.replace(untagged, labels=()), unproposed, without, resized, missing
+    )  # fmt: skip
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError) as error:
+        Trainer(config, Dataset(dataset.classes, records), ProposalStore.open(store), out)
+    message = str(error.value)
+    assert message.startswith("training cannot start, 5 problems:\n")
+    for line in (
+        f"{untagged.name}: has no labels",
+        f"{unproposed.name}: has no proposals",
+        f"{without.name}: has 0 proposals",
+        f"{resized.name}: is 64 x 64",
+        "gone.jpg: no such file",
+    ):
+        assert line in message
+    assert good.name not in message
+    assert not out.exists()
+
+
+def test_an_empty_dataset_is_refused(tmp_path, config, data):
+    with pytest.raises(TrainingError, match="the dataset has no images"):
+        Trainer(config, Dataset(("a",), ()), data[1], tmp_path)
+
+
+def test_a_long_list_is_cut():
+    refuse([])
+    with pytest.raises(TrainingError) as error:
+        refuse([f"image {i}" for i in range(60)])
+    lines = str(error.value).splitlines()
+    assert lines[0] == "training cannot start, 60 problems:"
+    assert lines[1] == "  image 0"
+    assert lines[-1] == "  and 10 more"
+    assert len(lines) == 52
+
+
+def test_unreadable_images_stop_before_proposals_are_computed(tmp_path, config):
+    (tmp_path / "list.csv").write_text("image,labels\na.png,box\n")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"one problem:\n  a: .*a\.png: the file is empty"):
+        train_cascade(config, tmp_path / "list.csv", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_without_targets_trains_on_background(config):
+    """What a module found can be nothing at all; the next one must not stumble over it."""
+    from labelpenet.training.examples import Example
+    from labelpenet.training.steps import detection_loss
+
+    cascade = random_cascade()
+    example = Example(torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8), 1.0, False)
+    record = ImageRecord("a", "a.png", (0,))
+    for number in (2, 3, 4):
+        loss = detection_loss(cascade, number, {"a": Instances.empty(64, 64)})
+        losses = loss(record, example, torch.Generator().manual_seed(0))
+        total = torch.stack(list(losses.values())).sum()
+        assert torch.isfinite(total)
+        assert losses["rpn_box"].item() == losses["roi_box"].item() == 0
+        total.backward()
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "score", "tags", "empty", "thin", "kept"),
+    [
+        ([0.9, 0.6, 0.2], [0, 0, 0], 0.5, (0,), [], [], [0, 1]),  # the sure ones
+        ([0.3, 0.2, 0.1], [0, 0, 1], 0.5, (0, 1), [], [], [0, 2]),  # the best one of every tag
+        ([0.3, 0.2], [0, 0], 0.5, (), [], [], []),  # no tags, none sure
+        ([0.9, 0.8], [0, 1], 0.5, (0, 1), [0], [], [1]),  # an empty mask teaches nothing
+        ([0.9, 0.8], [0, 1], 0.5, (0, 1), [], [1], [0]),  # nor does a box of no width
+        ([0.5], [2], 0.5, (0,), [], [], [0]),  # at the score
+        ([], [], 0.5, (0,), [], [], []),
+    ],
+)
+def test_keep_for_training(scores, labels, score, tags, empty, thin, kept):
+    count = len(scores)
+    masks = torch.ones((count, 4, 5), dtype=torch.bool)
+    masks[empty] = False
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]]).repeat(count, 1)
+    boxes[thin, 2] = 0.5
+    instances = Instances(boxes, torch.tensor(labels).long(), torch.tensor(scores).float(), masks)
+    found = keep_for_training(instances, score, tags)
+    assert found.scores.tolist() == [pytest.approx(scores[i]) for i in kept]
+    assert found.labels.tolist() == [labels[i] for i in kept]
