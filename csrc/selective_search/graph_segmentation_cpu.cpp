@@ -46,7 +46,8 @@ class Forest {
     }
     return i;
   }
-  int32_t grandparent(int32_t i) const { return parent_[parent_[i]]; }
+  // Halves the first step of a path; a root, or nearer to it.
+  int32_t lift(int32_t i) { return parent_[i] = parent_[parent_[i]]; }
   void prefetch(int32_t i) const { __builtin_prefetch(&components_[i]); }
   const Component& at(int32_t root) const { return components_[root]; }
   // Joins two roots by an edge of weight w, the larger one above.
@@ -134,30 +135,33 @@ int segment_graph(const SortedEdges& sorted, float k, int min_size, int32_t* lab
   Forest forest(pixels, k * kWeightScale);
   // An edge within a component stays within it: only the refused ones can matter below.
   std::vector<uint32_t> refused;
+  // Most edges lie within a component. In every batch these are dropped first, by a loop without
+  // branches; it also shortens paths and fetches what the loop after it, which no branch predictor
+  // can follow, will want. Together this halves the time.
   constexpr size_t kBatch = 256;
-  uint32_t open[kBatch];  // places of edges that may run between two components
+  struct {
+    uint32_t place;
+    int32_t a, b;
+  } open[kBatch];
   for (size_t first = 0; first < sorted.edges.size(); first += kBatch) {
     const size_t last = std::min(first + kBatch, sorted.edges.size());
-    // Most edges lie within a component. Dropping these without a branch, before the loop that
-    // nobody can predict, halves the time.
     size_t count = 0;
     for (size_t i = first; i < last; ++i) {
       const auto [p, q] = ends(sorted.edges[i]);
-      open[count] = static_cast<uint32_t>(i);
-      const int32_t a = forest.grandparent(p), b = forest.grandparent(q);
+      const int32_t a = forest.lift(p), b = forest.lift(q);
       forest.prefetch(a);
       forest.prefetch(b);
+      open[count] = {static_cast<uint32_t>(i), a, b};
       count += a != b;
     }
     for (size_t i = 0; i < count; ++i) {
-      const auto [p, q] = ends(sorted.edges[open[i]]);
-      const int32_t a = forest.find(p), b = forest.find(q);
-      const float weight = sorted.weights[open[i]];
+      const int32_t a = forest.find(open[i].a), b = forest.find(open[i].b);
+      const float weight = sorted.weights[open[i].place];
       if (a == b) continue;
       if (weight <= std::min(forest.at(a).threshold, forest.at(b).threshold))
         forest.join(a, b, weight);
       else
-        refused.push_back(sorted.edges[open[i]]);
+        refused.push_back(sorted.edges[open[i].place]);
     }
   }
   for (const uint32_t edge : refused) {

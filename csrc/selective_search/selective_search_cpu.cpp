@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <unordered_set>
 
 #include "core/parallel.hpp"
@@ -128,14 +129,25 @@ Proposals selective_search_cpu(const SelectiveSearchArgs& args, int threads) {
   if (!args.regions) return out;
 
   std::vector<LeafIntervals> intervals(trees.size());
-  for (size_t i = 0; i < trees.size(); ++i) intervals[i] = leaf_intervals(trees[i]);
-  out.offsets.push_back(0);
-  for (const Candidate& candidate : chosen) {
-    const int h = candidate.hierarchy;
-    append_counts(runs[h / sets], intervals[h], candidate.node, trees[h].boxes[candidate.node],
-                  height, width, out.counts);
-    out.offsets.push_back(static_cast<int64_t>(out.counts.size()));
-  }
+  run_tasks(static_cast<int64_t>(trees.size()), threads,
+            [&](int i) { intervals[i] = leaf_intervals(trees[i]); });
+  out.offsets.resize(chosen.size() + 1);
+  constexpr size_t kChunk = 64;  // regions of a task
+  std::vector<std::vector<int32_t>> chunks((chosen.size() + kChunk - 1) / kChunk);
+  run_tasks(static_cast<int64_t>(chunks.size()), threads, [&](int chunk) {
+    const size_t first = chunk * kChunk, last = std::min(first + kChunk, chosen.size());
+    for (size_t i = first; i < last; ++i) {
+      const auto [rank, h, node] = chosen[i];
+      const size_t before = chunks[chunk].size();
+      append_counts(runs[h / sets], intervals[h], node, trees[h].boxes[node], height, width,
+                    chunks[chunk]);
+      out.offsets[i + 1] = static_cast<int64_t>(chunks[chunk].size() - before);
+    }
+  });
+  std::partial_sum(out.offsets.begin(), out.offsets.end(), out.offsets.begin());
+  out.counts.reserve(out.offsets.back());
+  for (const std::vector<int32_t>& chunk : chunks)
+    out.counts.insert(out.counts.end(), chunk.begin(), chunk.end());
   return out;
 }
 
