@@ -134,7 +134,7 @@ class DetectionModule(nn.Module):
         overlap, index = match(rois, targets.boxes)
         positive = overlap >= config.roi_positive_iou
         chosen = draw(positive, round(config.roi_batch * config.roi_positive), generator)
-        background = draw(~positive, config.roi_batch - len(chosen), generator)
+        background = draw(~positive, self._background_count(len(chosen)), generator)
         sampled = torch.cat((chosen, background))
         matched = index[chosen]
         labels = torch.full((len(sampled),), self.classes, device=rois.device)
@@ -144,6 +144,18 @@ class DetectionModule(nn.Module):
             near = targets.weights[index[sampled]]
             weights = torch.where(overlap[sampled] > 0, near, targets.weights.mean())
         return Samples(rois[sampled], labels, weights, matched)
+
+    def _background_count(self, objects: int) -> int:
+        """Background ROIs beside so many objects: the share of objects is kept.
+
+        Filled up to the batch, they would outnumber the few ROIs that hit a pseudo label a
+        hundred to one, and every score would end near zero.
+        """
+        config = self.config
+        if objects == 0 or config.roi_positive == 0:
+            return config.roi_batch - objects
+        wanted = round(objects * (1 - config.roi_positive) / config.roi_positive)
+        return min(wanted, config.roi_batch - objects)
 
     @torch.no_grad()
     def detect(
