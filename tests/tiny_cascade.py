@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 from labelpenet.config import Config, config_from_dict
@@ -70,3 +72,12 @@ def scene_data(folder: Path, config: Config) -> tuple[Dataset, ProposalStore]:
         progress=False,
     )
     return dataset, ProposalStore.open(result.path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on several threads than on one; import it to use it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

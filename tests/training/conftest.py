@@ -1,12 +1,5 @@
-"""Networks this small are slower on several threads than on one."""
+"""What every test here uses."""
 
-import pytest
-import torch
+from tiny_cascade import one_thread
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_thread"]

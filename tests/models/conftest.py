@@ -1,0 +1,5 @@
+"""What every test here uses."""
+
+from tiny_cascade import one_thread
+
+__all__ = ["one_thread"]
