@@ -120,8 +120,8 @@ void pool_tile(const RoiPoolArgs& a, const Plan& plan, int64_t image_index, int6
 
 bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; }
 
-constexpr int64_t kStreamed = int64_t{8}
-                              << 20;  // bytes; about the share of a core in the last cache
+// Bytes beyond which a result is streamed: more than one core's share of the last cache.
+constexpr int64_t kStreamed = 8 << 20;
 
 void pool_tiled(const RoiPoolArgs& a, int threads) {
   const Plan plan = make_plan<float>(a);

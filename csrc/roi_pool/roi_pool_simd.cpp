@@ -83,8 +83,6 @@ inline int64_t cell(const RoiTile& tile, int y, int x) {
   return (static_cast<int64_t>(y) * tile.width + x) * kTileLanes;
 }
 
-// Cells that can never win (NaN, -inf) become the lowest float, index -1: maxima of maxima are then
-// plain maxima.
 void load(const float* planes, int64_t plane_stride, int lanes, int image_width,
           const RoiTile& tile) {
   for (int y = 0; y < tile.height; ++y) {
@@ -97,22 +95,17 @@ void load(const float* planes, int64_t plane_stride, int lanes, int image_width,
         for (int i = 0; i < kNative; ++i)
           block[i] = first + i < lanes ? read(row + (first + i) * plane_stride + x) : same(kLowest);
         transpose(block);
-        for (int i = 0; i < kNative; ++i)
-          write(to + i * kTileLanes, block[i] > kLowest ? block[i] : same(kLowest));
+        for (int i = 0; i < kNative; ++i) write(to + i * kTileLanes, block[i]);
       }
       for (; x < tile.width; ++x, to += kTileLanes)
-        for (int i = 0; i < kNative; ++i) {
-          const float value = first + i < lanes ? row[(first + i) * plane_stride + x] : kLowest;
-          to[i] = value > kLowest ? value : kLowest;
-        }
+        for (int i = 0; i < kNative; ++i)
+          to[i] = first + i < lanes ? row[(first + i) * plane_stride + x] : kLowest;
     }
     if (!tile.index) continue;
-    for (int x = 0; x < tile.width; ++x) {
-      const int32_t here = (tile.top + y) * image_width + tile.left + x;
-      const int64_t at = cell(tile, y, x);
+    const int32_t row_start = (tile.top + y) * image_width + tile.left;
+    for (int x = 0; x < tile.width; ++x)
       for (int v = 0; v < kTileLanes; v += kNative)
-        write(tile.index + at + v, read(tile.value + at + v) > kLowest ? same(here) : same(-1));
-    }
+        write(tile.index + cell(tile, y, x) + v, same(row_start + x));
   }
 }
 

@@ -85,6 +85,8 @@ def roi_pool(
     """
     _check.tensor("features", features, ("N", "C", "H", "W"))
     height, width = _check.size_pair("output_size", output_size)
+    if height * width >= 2**24:
+        raise ValueError(f"output_size: expected fewer than 2**24 bins, got {height} x {width}")
     scale = _check.number("spatial_scale", spatial_scale, minimum=0.0)
     if scale == 0:
         raise ValueError("spatial_scale: expected a number above 0, got 0")

@@ -124,6 +124,15 @@ def test_nan_and_infinities_never_win():
     assert argmax.flatten().tolist() == [1, -1, 4]
 
 
+def test_nan_and_infinities_at_random(isa):
+    features, boxes, scale = case(h=9, w=45, rois=20)
+    kind = torch.randint(0, 6, features.shape)
+    for i, value in enumerate((torch.nan, torch.inf, -torch.inf, LOWEST)):
+        features[kind == i] = value
+    boxes[:10, 3:] = boxes[:10, 1:3] + 9  # few cells a bin: many have nothing above the lowest
+    assert_as_reference(features, boxes, (7, 3), scale)
+
+
 def test_list_of_boxes():
     features, boxes, scale = case(n=3)
     boxes = boxes[boxes[:, 0].argsort(stable=True)]
@@ -315,6 +324,7 @@ F, B = torch.rand(2, 3, 4, 5), torch.zeros(3, 5)
         ((F, B, 0), ValueError, "output_size: expected"),
         ((F, B, (2, 2, 2)), ValueError, "output_size: expected"),
         ((F, B, 2.0), ValueError, "output_size: expected"),
+        ((F, B, 2**12), ValueError, "output_size: expected fewer than 2\\*\\*24 bins"),
         ((F, B, 2, 0.0), ValueError, "spatial_scale: expected"),
         ((F, B, 2, float("inf")), ValueError, "spatial_scale: expected"),
         ((F, B * torch.nan, 2), ValueError, "boxes: expected finite"),
