@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -59,3 +59,17 @@ def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Writes a list of names as UTF-8, one per line; line breaks inside a name become spaces.
+
+    Makes the folders on the way.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    text = "".join(" ".join(line.splitlines()) + "\n" for line in lines)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8", "replace"))

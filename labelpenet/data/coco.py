@@ -12,8 +12,8 @@ from labelpenet.data.entries import (
     Entry,
     build,
     chosen_classes,
+    listed_path,
     read_text,
-    safe_path,
     stem,
     suggestion,
 )
@@ -105,7 +105,7 @@ class CocoContent:
 
     def file(self, image: int) -> PurePosixPath:
         """The relative path of an image."""
-        return safe_path(self.images[image]["file_name"], f"{self.path}: image {image}")
+        return listed_path(self.images[image]["file_name"], f"{self.path}: image {image}")
 
     def _by_id(self, content: Mapping[str, Any], key: str, text: str) -> dict[int, dict[str, Any]]:
         result: dict[int, dict[str, Any]] = {}

@@ -1,17 +1,16 @@
-"""What every dataset reader shares: safe names, and one place that checks and builds a Dataset."""
+"""What every dataset reader shares: names in lists, and one place that builds a Dataset."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labelpenet.data.images import IMAGE_SUFFIXES
+from labelpenet.safe_path import safe_path
 from labelpenet.types import Dataset, ImageRecord
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the latter: bytes that are no UTF-8
 _SHOWN = 3  # how many of many like problems an error message names
 
 
@@ -36,37 +35,25 @@ class Entry:
     where: str
 
 
-def safe_path(text: str, where: str) -> PurePosixPath:
-    r"""A path from a list that a stranger may have written: relative, and staying below its folder.
-
-    Links are followed: who can make them needs no list to reach a file.
+def listed_path(text: str, where: str) -> PurePosixPath:
+    """The path of an image as a list names it: `safe_path`, with the place named in the error.
 
     Args:
-        text: The path; `\` separates like `/`, as lists written on Windows have it.
+        text: The path.
         where: The file and line it stands in, for the message.
 
     Raises:
-        DatasetError: The path is empty, absolute, climbs with `..`, or holds control characters.
+        DatasetError: The path would leave the list's folder, or is none.
 
     Example:
-        >>> str(safe_path("photos/./cat.jpg", "list.csv:2"))
-        'photos/cat.jpg'
-        >>> safe_path("../secret.jpg", "list.csv:3")
+        >>> listed_path("../secret.jpg", "list.csv:3")
         Traceback (most recent call last):
         labelpenet.data.entries.DatasetError: list.csv:3: '../secret.jpg' leaves its folder
     """
-    path = PurePosixPath(text.replace("\\", "/"))
-    if not path.parts:
-        raise DatasetError(f"{where}: expected the path of an image, got {text!r}")
-    if path.is_absolute() or re.match(r"[A-Za-z]:", text):
-        raise DatasetError(
-            f"{where}: {text!r} is absolute, expected a path below the list's folder"
-        )
-    if ".." in path.parts:
-        raise DatasetError(f"{where}: {text!r} leaves its folder")
-    if _UNPRINTABLE.search(text):
-        raise DatasetError(f"{where}: {text!r} holds control characters or is not UTF-8")
-    return path
+    try:
+        return safe_path(text)
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from None
 
 
 def stem(path: PurePosixPath) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from labelpenet.data.entries import DatasetError, Entry, build, safe_path, stem, suggestion
+from labelpenet.data.entries import DatasetError, Entry, build, listed_path, stem, suggestion
 from labelpenet.data.images import IMAGE_SUFFIXES
 from labelpenet.types import Dataset
 
@@ -49,7 +49,7 @@ def read_folder(
     entries, folders_of_photos, loose = [], set[str](), 0
     for path in _images(root):
         relative = path.relative_to(root)
-        name = stem(safe_path(relative.as_posix(), str(root)))
+        name = stem(listed_path(relative.as_posix(), str(root)))
         labels = (relative.parts[0],) if len(relative.parts) > 1 else ()
         folders_of_photos.update(labels)
         loose += not labels

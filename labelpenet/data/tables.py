@@ -14,8 +14,8 @@ from labelpenet.data.entries import (
     DatasetError,
     Entry,
     build,
+    listed_path,
     read_text,
-    safe_path,
     stem,
     suggestion,
 )
@@ -158,7 +158,7 @@ def _table(
 
     entries, found, splits = [], set[str](), set[str]()
     for where, image, labels, part in rows:
-        relative = safe_path(image, where)
+        relative = listed_path(image, where)
         found.update(names(labels))
         splits.add(str(part))
         if split is None or part == split:

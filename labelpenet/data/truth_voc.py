@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labelpenet.data.entries import DatasetError, checked_classes, safe_path
+from labelpenet.data.entries import DatasetError, checked_classes, listed_path
 from labelpenet.data.segmentation import box_of, match_boxes
 from labelpenet.data.truth import MAX_CLASSES, VOID, LazyTruth
 from labelpenet.data.voc import read_annotation, voc_classes
@@ -65,7 +65,7 @@ class VocTruth(LazyTruth):
         self.root = root
         self.classes = checked_classes(classes)
         self.palette = voc_classes(root) if palette is None else checked_classes(palette)
-        self._identifiers = {name: safe_path(name, f"{root}: names").name for name in names}
+        self._identifiers = {name: listed_path(name, f"{root}: names").name for name in names}
         folders = {"Annotations": "xml", "SegmentationClass": "png", "SegmentationObject": "png"}
         known = {
             file.stem

@@ -13,8 +13,8 @@ from labelpenet.data.entries import (
     Entry,
     build,
     chosen_classes,
+    listed_path,
     read_text,
-    safe_path,
     suggestion,
 )
 from labelpenet.data.images import IMAGE_SUFFIXES
@@ -255,5 +255,5 @@ def _read_list(path: Path) -> list[tuple[int, str, str]]:
         name, *rest = line.split()
         if len(rest) > 1:
             raise DatasetError(f"{path}:{number}: expected a name and a flag, got {line!r}")
-        rows.append((number, str(safe_path(name, f"{path}:{number}")), rest[0] if rest else ""))
+        rows.append((number, str(listed_path(name, f"{path}:{number}")), rest[0] if rest else ""))
     return rows

@@ -10,7 +10,7 @@ from labelpenet.labeling.export_coco import write_coco
 from labelpenet.labeling.export_voc import write_voc
 from labelpenet.labeling.export_yolo import write_yolo
 from labelpenet.labeling.label_file import load_label_file
-from labelpenet.labeling.safe_path import check_image_name
+from labelpenet.safe_path import check_image_name
 
 
 class ExportFormat(str, Enum):

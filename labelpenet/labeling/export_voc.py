@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labelpenet.files import writing
+from labelpenet.files import write_lines, writing
 from labelpenet.labeling.label_file import LabelFile, LabelledImage
-from labelpenet.labeling.safe_path import make_file_path, write_lines
+from labelpenet.safe_path import make_file_path
 from labelpenet.types import Instances
 
 # 0 is background and 255 void, in the classes and in the objects

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from labelpenet.files import writing
+from labelpenet.files import write_lines, writing
 from labelpenet.labeling.contours import joined_outline
 from labelpenet.labeling.label_file import LabelFile, LabelledImage
-from labelpenet.labeling.safe_path import make_file_path, write_lines
+from labelpenet.safe_path import make_file_path
 
 
 def write_yolo(labels: LabelFile, out: Path) -> None:

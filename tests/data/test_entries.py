@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labelpenet.data import DatasetError
-from labelpenet.data.entries import checked_classes, chosen_classes, safe_path, stem, suggestion
+from labelpenet.data.entries import checked_classes, chosen_classes, listed_path, stem, suggestion
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from labelpenet.data.entries import checked_classes, chosen_classes, safe_path, 
 )
 def test_unsafe_paths(text, reason):
     with pytest.raises(DatasetError, match=rf"^list\.csv:7: .*{reason}"):
-        safe_path(text, "list.csv:7")
+        listed_path(text, "list.csv:7")
 
 
 @settings(deadline=None)  # which a loaded machine would miss
@@ -38,7 +38,7 @@ def test_unsafe_paths(text, reason):
 @example("…/日本/\u3000写真.jpg")
 def test_a_safe_path_stays_in_its_folder(tmp_path_factory, text):
     try:
-        path = safe_path(text, "here")
+        path = listed_path(text, "here")
     except DatasetError:
         return
     root = tmp_path_factory.getbasetemp().resolve()
@@ -52,7 +52,7 @@ def test_a_safe_path_stays_in_its_folder(tmp_path_factory, text):
     [("a/b.jpg", "a/b"), ("b.c.JPEG", "b.c"), ("2007_000032", "2007_000032"), ("v1.5", "v1.5")],
 )
 def test_stem(path, name):
-    assert stem(safe_path(path, "")) == name
+    assert stem(listed_path(path, "")) == name
 
 
 def test_suggestion():
