@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock  # which torch brings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("LABELPENET_SHARED", ROOT.parent / "shared"))
@@ -39,19 +40,21 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def emulated_module():
     """The CUDA kernels compiled for CPU fibers; built once, kept in build/emulation."""
-    build = ROOT / "build" / "emulation"
     import pybind11
 
+    build = ROOT / "build" / "emulation"
     configure = [
         "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DLABELPENET_CUDA=OFF",
         "-DLABELPENET_EMULATION=ON", f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
     ]  # fmt: skip
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for command in (configure, ["cmake", "--build", str(build), "--target", "_C_emu"]):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            pytest.fail(f"building the emulated kernels failed:\n{done.stdout}{done.stderr}")
+    build.parent.mkdir(exist_ok=True)
+    with FileLock(build.with_suffix(".lock")):  # another test run in this checkout may build too
+        for command in (configure, ["cmake", "--build", str(build), "--target", "_C_emu"]):
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                pytest.fail(f"building the emulated kernels failed:\n{done.stdout}{done.stderr}")
     (library,) = build.glob("_C_emu*.so")
     spec = importlib.util.spec_from_file_location("_C_emu", library)
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What all dataset readers share: listed names, one place that checks and builds a Dataset."""
+"""What every dataset reader shares: names in lists, and one place that builds a Dataset."""
 
 from __future__ import annotations
 

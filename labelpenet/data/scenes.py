@@ -162,6 +162,8 @@ def voc_palette() -> np.ndarray:
     The bits of a number, from the lowest, go in turn to red, green and blue, from their highest bit
     down.
 
+    Source: `VOClabelcolormap.m` of the VOC devkit.
+
     Example:
         >>> voc_palette()[[0, 1, 2, 15, 255]].tolist()
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128], [224, 224, 192]]

@@ -1,1 +1,1 @@
-"""The large-scale job: labels of many images as one COCO file, and exports of it."""
+"""Labelling many images into one COCO file: runs that resume, and exports of what they wrote."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from labelpenet.data.scenes import voc_palette
 from labelpenet.files import write_lines, writing
 from labelpenet.labeling.label_file import LabelFile, LabelledImage
 from labelpenet.safe_path import make_file_path
@@ -46,23 +47,6 @@ def write_voc(labels: LabelFile, out: Path) -> None:
                 picture.save(path, format="PNG")
     write_lines(out / "ImageSets" / "Segmentation" / "all.txt", [i.name for i in labels.images])
     write_lines(out / "classes.txt", labels.classes)
-
-
-def voc_palette() -> np.ndarray:
-    """VOC's colours, [256, 3] uint8: the bits of an index, three at a time, from the top down.
-
-    Source: `VOClabelcolormap.m` of the VOC devkit.
-
-    Example:
-        >>> voc_palette()[[0, 1, 15, 255]].tolist()
-        [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
-    """
-    index = np.arange(256)
-    colors = np.zeros((256, 3), dtype=np.int64)
-    for step in range(8):
-        for channel in range(3):
-            colors[:, channel] |= (index >> (3 * step + channel) & 1) << (7 - step)
-    return colors.astype(np.uint8)
 
 
 def _index_maps(instances: Instances) -> dict[str, np.ndarray]:

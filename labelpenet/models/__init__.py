@@ -1,1 +1,6 @@
-"""models."""
+"""The networks: backbones, the modules of the paper on one trunk, and the checkpoints of them."""
+
+from labelpenet.models.cascade import Cascade, CheckpointError, load_checkpoint, save_checkpoint
+from labelpenet.models.weights import WeightsError
+
+__all__ = ["Cascade", "CheckpointError", "WeightsError", "load_checkpoint", "save_checkpoint"]

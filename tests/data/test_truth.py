@@ -13,6 +13,7 @@ from PIL import Image
 
 from labelpenet.data import VOC_CLASSES, DatasetError, coco_truth, load_dataset, voc_truth
 from labelpenet.data.segmentation import box_of
+from labelpenet.overlap import box_iou
 
 CLASSES = ("cat", "train")
 OBJECT = (
@@ -149,14 +150,9 @@ def test_real_voc(shared):
         truth = dataset.truth[record.name]
         assert set(truth.labels.tolist()) == set(record.labels)
         for box, mask in zip(truth.boxes, truth.masks, strict=True):
-            assert iou(box, np.array(box_of(mask))) > 0.6
+            assert box_iou(box[None], np.array([box_of(mask)])).item() > 0.6
         numbers = {int(v) for v in np.unique(truth.semantic)} - {0, 255}
         assert numbers == {label + 1 for label in record.labels}
-
-
-def iou(a, b):
-    shared = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
-    return shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from labeling.scenes import STEADY, from_masks, instances, same
 from PIL import Image
 
+from labelpenet.data import voc_palette
 from labelpenet.files import OutputError
 from labelpenet.labeling.coco import read_labels, write_labels
 from labelpenet.labeling.export import export
-from labelpenet.labeling.export_voc import voc_palette
 from labelpenet.types import Instances
 
 CLASSES = ("cat", "<b>& dog", "père/\nmère")
