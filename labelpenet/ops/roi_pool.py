@@ -208,11 +208,14 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     features, boxes, *_ = inputs
     argmax = output[1]
     ctx.mark_non_differentiable(argmax)
+    ctx.set_materialize_grads(False)  # no zeros in the shape of argmax, as large as the result
     ctx.save_for_backward(argmax, boxes)
     ctx.shape = features.shape
 
 
-def _backward(ctx: Any, grad_pooled: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_pooled: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad_pooled is None:
+        return (None,) * 6
     argmax, boxes = ctx.saved_tensors
     images, _, height, width = ctx.shape
     grad = _backward_op(grad_pooled, argmax, boxes, images, height, width)
