@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelpenet.config import Config, ConfigError, config_from_dict
+from labelpenet.config import Config, config_from_dict
 from labelpenet.data.transforms import normalize
 from labelpenet.files import atomic_write
 from labelpenet.models.backbones import build_backbone
 from labelpenet.models.classification import ClassificationModule
 from labelpenet.models.detection import DetectionModule
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.models.weights import WeightsError, load_into, why
+from labelpenet.models.weights import load_into, why
 
 _FORMAT = 1
 MODULES = ("classification", "detection", "refinement", "segmentation")
@@ -137,9 +137,13 @@ def load_checkpoint(path: Path) -> tuple[Cascade, int]:
         values = dict(content["config"])
         # The checkpoint holds every weight itself; the file it once started from may be gone.
         values["model"] = values["model"] | {"weights": None}
-        cascade = Cascade(config_from_dict(values, str(path)), tuple(content["classes"]))
-        load_into(cascade, content["state"], str(path))
-        trained = int(content["trained"])
-    except (KeyError, TypeError, ConfigError, WeightsError, AttributeError) as error:
+        classes, trained = content["classes"], content["trained"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"classes: expected a list of names, got {classes!r}")
+        if trained not in range(len(MODULES) + 1):
+            raise ValueError(f"trained: expected a number of modules, 0 to 4, got {trained!r}")
+        cascade = Cascade(config_from_dict(values, "config"), tuple(classes))
+        load_into(cascade, content["state"], "state")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return cascade.eval(), trained
+    return cascade.eval(), int(trained)

@@ -133,7 +133,7 @@ def test_code_in_a_pickle_is_not_run(saved, tmp_path):
     content = torch.load(saved, weights_only=True)
     for write in (
         lambda: torch.save(content | {"config": Evil()}, saved),
-        lambda: saved.write_bytes(pickle.dumps({"format": 1, "config": Evil()})),
+        lambda: saved.write_bytes(pickle.dumps({"format": 1, "config": Evil()}, protocol=2)),
     ):
         write()
         with pytest.raises(CheckpointError) as error:

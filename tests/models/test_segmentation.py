@@ -84,9 +84,9 @@ def test_mask_loss_falls_on_one_example():
     with torch.no_grad():
         trunk = cascade.trunk(picture(targets))
     samples = Samples(targets.boxes, targets.labels, targets.weights, torch.tensor([0]))
-    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=8e-3)
     course = []
-    for _ in range(25):
+    for _ in range(30):
         loss = module._mask_loss(trunk, targets, samples)
         optimizer.zero_grad()
         loss.backward()
