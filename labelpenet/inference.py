@@ -20,6 +20,7 @@ from labelpenet.calibration import (
 from labelpenet.config import Config, GroupScore
 from labelpenet.data.transforms import resize_image
 from labelpenet.models.backbones import FcHead
+from labelpenet.models.boxes import clip
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import (
     HeadOutput,
@@ -203,7 +204,7 @@ class Predictor:
             activations=[a.float() for a in found.output.activations],
             weights=self._positive(2, module.fc, module.fc8c),
         )
-        boxes = found.boxes / scale
+        boxes = _to_image(found.boxes, image, scale)
         candidates = [
             Candidate(int(label), float(score), box, members, members)
             for label, score, box, members in zip(
@@ -237,7 +238,7 @@ class Predictor:
             self.config.calibration.crf,
         )
         instances = Instances(
-            (found.boxes / scale).cpu().float(),
+            _to_image(found.boxes, image, scale).cpu().float(),
             found.labels.cpu(),
             found.scores.cpu(),
             masks.cpu(),
@@ -295,6 +296,11 @@ class Predictor:
             layers = (fc.fc6, fc.fc7, classifier)
             self._weights[number] = positive_weights([x.weight.detach() for x in layers])
         return self._weights[number]
+
+
+def _to_image(boxes: Tensor, image: np.ndarray, scale: float) -> Tensor:
+    """Boxes of the resized image in the file's; its sides were rounded, so the edge cuts again."""
+    return clip(boxes / scale, (image.shape[0], image.shape[1]))
 
 
 def pictures(result: Calibrated) -> dict[str, Tensor]:
