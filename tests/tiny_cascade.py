@@ -69,7 +69,6 @@ def scene_data(folder: Path, config: Config) -> tuple[Dataset, ProposalStore]:
         folder.parent / "proposals.parquet",
         propose=lambda image: propose(image, config),
         settings=proposal_settings(config),
-        progress=False,
     )
     return dataset, ProposalStore.open(result.path)
 

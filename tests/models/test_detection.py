@@ -73,7 +73,13 @@ def test_sampling_is_seeded(module):
     first, again, other = (sample(module, rois, targets([1.0]), seed) for seed in (1, 1, 2))
     assert torch.equal(first.boxes, again.boxes)
     assert not torch.equal(first.boxes, other.boxes)
-    assert len(first.labels) == 8
+    objects = len(first.matched)
+    assert objects >= 1
+    assert (first.labels[objects:] == module.classes).all()
+    # the share of objects is kept: background does not fill the batch up
+    config = module.config
+    background = round(objects * (1 - config.roi_positive) / config.roi_positive)
+    assert len(first.labels) == min(objects + background, config.roi_batch)
 
 
 def test_weights_scale_the_losses():
