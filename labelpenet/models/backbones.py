@@ -6,6 +6,7 @@ Feature frames: `Grid(stride, offset)` says which pixels a feature cell stands f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class FcHead(nn.Module):
         return hidden, self.dropout(torch.relu(self.fc7(hidden)))
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A trunk of feature stride 8, and factories for the parts that each module owns.
 
     Attributes:
@@ -79,9 +80,9 @@ class Backbone(nn.Module):
         """Drops the weights file's contents; parts made from here on start at random."""
         self._state = None
 
+    @abstractmethod
     def make_stage5(self) -> nn.Module:
         """A new stage 5, stride 8 kept, ending in a ReLU; ImageNet weights where there are any."""
-        raise NotImplementedError(type(self).__name__)
 
     def make_pool4(self) -> nn.Module:
         """Trunk features -> stride 16, what the detection part of modules 3 and 4 sees."""
