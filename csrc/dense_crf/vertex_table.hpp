@@ -28,7 +28,7 @@ class VertexTable {
     const int vertex = static_cast<int>(keys_.size());
     slots_[at] = {key, vertex};
     keys_.push_back(key);
-    if (2 * keys_.size() > slots_.size()) grow();
+    if (4 * keys_.size() > slots_.size()) grow();  // sparse: nearly every probe hits at once
     return vertex;
   }
 
@@ -44,7 +44,7 @@ class VertexTable {
   int shift() const { return shift_; }
 
  private:
-  static constexpr int kFirstBits = 12;
+  static constexpr int kFirstBits = 14;
 
   // Fibonacci hashing: the high bits of a product with 2^bits / golden ratio.
   size_t home(Key key) const {
@@ -54,8 +54,8 @@ class VertexTable {
   size_t next(size_t at) const { return (at + 1) & (slots_.size() - 1); }
 
   void grow() {
-    shift_ -= 2;
-    slots_.assign(slots_.size() * 4, Slot{0, -1});
+    --shift_;
+    slots_.assign(slots_.size() * 2, Slot{0, -1});
     for (size_t vertex = 0; vertex < keys_.size(); ++vertex) {
       size_t at = home(keys_[vertex]);
       while (slots_[at].vertex >= 0) at = next(at);

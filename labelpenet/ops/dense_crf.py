@@ -81,12 +81,12 @@ def dense_crf(
     than ten calls. Two labels cost half a map. The result does not depend on the thread count.
 
     Not differentiable. Looking for NaN waits for a CUDA device once; while a CUDA graph is captured
-    nobody looks.
+    nobody looks. A CUDA device lends scratch memory of up to 1.3 KB a pixel while it works.
 
     Args:
         image: [H, W, 3] uint8, RGB.
         unary: [K, L, H, W] float32, finite: -log probability of each label; at least 2 labels.
-        iterations: Mean-field steps; 0 gives softmax(-U).
+        iterations: Mean-field steps; 0 gives softmax(-U). At most 100000.
         gaussian: The smoothness kernel, or None.
         bilateral: The appearance kernel, or None.
         normalization: Of both kernels.
@@ -118,8 +118,8 @@ def dense_crf(
         raise ValueError(f"unary: expected at least 2 labels, got {_check.describe(unary)}")
     if isinstance(iterations, bool) or not isinstance(iterations, int):
         raise TypeError(f"iterations: expected an int, got {_check.describe(iterations)}")
-    if iterations < 0:
-        raise ValueError(f"iterations: expected at least 0, got {iterations}")
+    if not 0 <= iterations <= 100_000:
+        raise ValueError(f"iterations: expected 0 to 100000, got {iterations}")
     if not isinstance(normalization, Normalization):
         raise TypeError(f"normalization: expected Normalization, got {normalization!r}")
     if unary.requires_grad and torch.is_grad_enabled():

@@ -142,8 +142,17 @@ def test_lattice_crf_approximates_the_exact_one():
 
 
 # ---- against the reference ---------------------------------------------------------------------
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize(("maps", "labels"), [(1, 2), (3, 2), (2, 3), (1, 21), (1, 45)])
+@pytest.mark.parametrize(
+    ("maps", "labels", "normalization"),
+    [
+        *((1, 2, each) for each in NORMALIZATIONS),
+        *((2, 3, each) for each in NORMALIZATIONS),
+        (3, 2, Normalization.SYMMETRIC),
+        (12, 2, Normalization.BEFORE),
+        (1, 21, Normalization.SYMMETRIC),
+        (1, 45, Normalization.AFTER),
+    ],
+)
 def test_reference(maps, labels, normalization, isa):
     image, unary = photo(21, 35), unaries(maps, labels, 21, 35)
     got = dense_crf(image, unary, iterations=4, normalization=normalization)
@@ -201,11 +210,11 @@ def test_any_size_and_width(height, width, labels, maps, sxy, srgb, seed):
 # ---- invariances -------------------------------------------------------------------------------
 @pytest.mark.parametrize(("maps", "labels"), [(1, 2), (5, 2), (1, 6)])
 def test_result_does_not_depend_on_the_thread_count(maps, labels):
-    image, unary = photo(70, 90), unaries(maps, labels, 70, 90)
+    image, unary = photo(70, 130), unaries(maps, labels, 70, 130)
     threads = torch.get_num_threads()
     results = []
     try:
-        for count in (1, 2, 3, 5):
+        for count in (1, 2, 3):
             torch.set_num_threads(count)
             results.append(dense_crf(image, unary))
     finally:
@@ -214,7 +223,7 @@ def test_result_does_not_depend_on_the_thread_count(maps, labels):
         assert torch.equal(results[0], other)
 
 
-@pytest.mark.parametrize(("maps", "labels"), [(35, 2), (3, 5)])
+@pytest.mark.parametrize(("maps", "labels"), [(34, 2), (3, 5)])
 def test_maps_are_independent(maps, labels):
     image, unary = photo(18, 25), unaries(maps, labels, 18, 25)
     together = dense_crf(image, unary)
@@ -257,7 +266,7 @@ def test_empty():
 # ---- against the peer --------------------------------------------------------------------------
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("labels", [2, 21])
-@pytest.mark.parametrize("size", [(61, 84), (1, 50), (100, 67)])
+@pytest.mark.parametrize("size", [(1, 50), (90, 67)])
 def test_peer(size, labels, normalization):
     peer = pytest.importorskip("pydensecrf.densecrf")
     kinds = (
@@ -282,12 +291,19 @@ def test_peer(size, labels, normalization):
 
 
 # ---- on the device ------------------------------------------------------------------------------
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize(("maps", "labels"), [(1, 2), (9, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("maps", "labels", "normalization"),
+    [
+        (1, 2, Normalization.NONE),
+        (1, 2, Normalization.SYMMETRIC),
+        (9, 2, Normalization.BEFORE),
+        (2, 3, Normalization.AFTER),
+    ],
+)
 def test_emulated(emulated, maps, labels, normalization):
-    image, unary = photo(9, 13), unaries(maps, labels, 9, 13)
+    image, unary = photo(8, 11), unaries(maps, labels, 8, 11)
     got = dense_crf(image, unary, iterations=2, normalization=normalization)
-    expected = photo_reference(maps, labels, 9, 13, normalization, 2)
+    expected = photo_reference(maps, labels, 8, 11, normalization, 2)
     assert_close(got, expected, 1e-3 if normalization is Normalization.NONE else 5e-5)
 
 
@@ -362,7 +378,8 @@ IMAGE, UNARY = torch.zeros(4, 5, 3, dtype=torch.uint8), torch.zeros(1, 2, 4, 5)
         ({"unary": UNARY + float("nan")}, ValueError, "unary: expected finite"),
         ({"unary": UNARY + float("inf")}, ValueError, "unary: expected finite"),
         ({"unary": UNARY.clone().requires_grad_()}, ValueError, "unary: needs a gradient"),
-        ({"iterations": -1}, ValueError, "iterations: expected at least 0"),
+        ({"iterations": -1}, ValueError, "iterations: expected 0 to"),
+        ({"iterations": 10**6}, ValueError, "iterations: expected 0 to"),
         ({"iterations": 1.5}, TypeError, "iterations: expected an int"),
         ({"iterations": True}, TypeError, "iterations: expected an int"),
         ({"gaussian": GaussianKernel(sxy=0)}, ValueError, "gaussian.sxy: expected a number above"),
