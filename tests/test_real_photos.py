@@ -50,7 +50,7 @@ def run(shared, tmp_path_factory):
 @pytest.mark.timeout(900)
 def test_labels(run, tmp_path):
     table, checkpoint = run
-    summary = label_dataset(table, tmp_path, checkpoint, pictures=0, progress=False)
+    summary = label_dataset(table, tmp_path, checkpoint, pictures=0)
     assert (summary.images, summary.errors) == (4, 0)
     classes, found, sizes = read_labels(tmp_path / "labels.json")
     assert sorted(found) == sorted(f"images/{name}" for name in PHOTOS)
