@@ -52,7 +52,9 @@ def emulated_module():
     build.parent.mkdir(exist_ok=True)
     with FileLock(build.with_suffix(".lock")):  # another test run in this checkout may build too
         for command in (configure, ["cmake", "--build", str(build), "--target", "_C_emu"]):
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, timeout=1500
+            )
             if done.returncode:
                 pytest.fail(f"building the emulated kernels failed:\n{done.stdout}{done.stderr}")
     (library,) = build.glob("_C_emu*.so")

@@ -1,5 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "bindings/bindings.hpp"
 #include "selective_search/selective_search.hpp"
 #include "selective_search/stages.hpp"
@@ -13,8 +16,16 @@ py::bytearray to_bytes(const std::vector<T>& values) {
   return py::bytearray(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
+ColorSpace color_space(int number) {
+  if (number < 0 || number > static_cast<int>(ColorSpace::kIntensity))
+    throw std::invalid_argument("color space: unknown number");
+  return static_cast<ColorSpace>(number);
+}
+
 Planes planes_from(const TensorView& t) {
   expect(t, "planes", DType::kUInt8, {-1, -1, -1});
+  if (t.numel() == 0 || t.shape[0] == 2 || t.shape[0] > 3)
+    throw std::invalid_argument("planes: expected 1 or 3 of at least one pixel");
   Planes planes{static_cast<int>(t.shape[0]), static_cast<int>(t.shape[1]),
                 static_cast<int>(t.shape[2]), std::vector<uint8_t>(t.numel())};
   std::copy_n(t.as<uint8_t>(), t.numel(), planes.data.data());
@@ -31,11 +42,7 @@ py::tuple search(const TensorView& image, const std::vector<int>& color_spaces,
   args.image = image.as<uint8_t>();
   args.height = static_cast<int>(image.shape[0]);
   args.width = static_cast<int>(image.shape[1]);
-  for (const int space : color_spaces) {
-    if (space < 0 || space > static_cast<int>(ColorSpace::kIntensity))
-      throw std::invalid_argument("color_spaces: unknown number");
-    args.color_spaces.push_back(static_cast<ColorSpace>(space));
-  }
+  for (const int space : color_spaces) args.color_spaces.push_back(color_space(space));
   args.ks = ks;
   args.similarities = similarities;
   args.min_size = min_size;
@@ -56,7 +63,7 @@ py::tuple search(const TensorView& image, const std::vector<int>& color_spaces,
 py::bytearray color(const TensorView& image, int space) {
   expect(image, "image", DType::kUInt8, {-1, -1, 3});
   return to_bytes(convert_color(image.as<uint8_t>(), static_cast<int>(image.shape[0]),
-                                static_cast<int>(image.shape[1]), static_cast<ColorSpace>(space))
+                                static_cast<int>(image.shape[1]), color_space(space))
                       .data);
 }
 
@@ -69,6 +76,9 @@ py::tuple group(const TensorView& planes_view, const TensorView& labels, int cou
                 int similarity) {
   const Planes planes = planes_from(planes_view);
   expect(labels, "labels", DType::kInt32, {planes.height, planes.width});
+  for (int64_t i = 0; i < planes.pixels(); ++i)
+    if (labels.as<int32_t>()[i] < 0 || labels.as<int32_t>()[i] >= count)
+      throw std::invalid_argument("labels: expected values in [0, count)");
   const Hierarchy tree = group_regions(
       describe_regions(planes, texture_slots(planes), labels.as<int32_t>(), count), similarity);
   return py::make_tuple(to_bytes(tree.children), to_bytes(tree.boxes));

@@ -1,7 +1,9 @@
 // Hierarchical grouping (algorithm 1 of the paper): join the two most similar neighbours, again and
 // again, until one region is left.
 #include <algorithm>
-#include <queue>
+#include <iterator>
+#include <utility>
+#include <vector>
 
 #include "selective_search/selective_search_simd.hpp"
 #include "selective_search/stages.hpp"
@@ -57,9 +59,10 @@ class Grouping {
 
   Hierarchy run() {
     while (!queue_.empty()) {
-      const Pair pair = queue_.top();
-      queue_.pop();
-      if (slot_[pair.a] >= 0 && slot_[pair.b] >= 0) join(pair.a, pair.b);
+      std::pop_heap(queue_.begin(), queue_.end(), Later());
+      const Pair pair = queue_.back();
+      queue_.pop_back();
+      if (alive(pair)) join(pair.a, pair.b);
     }
     return std::move(tree_);
   }
@@ -101,7 +104,21 @@ class Grouping {
     return {std::min(a.x1, b.x1), std::min(a.y1, b.y1), std::max(a.x2, b.x2), std::max(a.y2, b.y2)};
   }
 
-  void push(int32_t a, int32_t b) { queue_.push({similarity(a, b), a, b}); }
+  bool alive(const Pair& pair) const { return slot_[pair.a] >= 0 && slot_[pair.b] >= 0; }
+
+  void push(int32_t a, int32_t b) {
+    queue_.push_back({similarity(a, b), a, b});
+    std::push_heap(queue_.begin(), queue_.end(), Later());
+  }
+
+  // Pairs of nodes that are gone stay in the queue until they surface. Where one region meets
+  // thousands they would pile up, a thousand with every merge.
+  void sweep() {
+    if (queue_.size() < queue_limit_) return;
+    std::erase_if(queue_, [&](const Pair& pair) { return !alive(pair); });
+    std::make_heap(queue_.begin(), queue_.end(), Later());
+    queue_limit_ = 2 * queue_.size() + 1024;
+  }
 
   // The new node takes a's place in the tables.
   void join(int32_t a, int32_t b) {
@@ -127,6 +144,7 @@ class Grouping {
       theirs.push_back(node);  // the largest number yet: still sorted
       push(n, node);
     }
+    sweep();
     neighbors_[slot] = std::move(around);
     neighbors_[other] = {};
   }
@@ -141,7 +159,8 @@ class Grouping {
   std::vector<int32_t> slot_;  // [nodes] row of a live node in the tables, -1 for one that is gone
   std::vector<int32_t> sizes_;
   std::vector<std::vector<int32_t>> neighbors_;  // nodes, ascending
-  std::priority_queue<Pair, std::vector<Pair>, Later> queue_;
+  std::vector<Pair> queue_;                      // a heap
+  size_t queue_limit_ = 1024;
   Hierarchy tree_;
 };
 

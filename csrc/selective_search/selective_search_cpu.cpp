@@ -1,9 +1,8 @@
-// Selective search from the image to ranked boxes: which stages run, in parallel, and the ranking.
+// Selective search from the image to ranked boxes: which stages run on what, in parallel.
 #include <algorithm>
 #include <exception>
 #include <mutex>
 #include <numeric>
-#include <unordered_set>
 
 #include "core/parallel.hpp"
 #include "selective_search/stages.hpp"
@@ -27,70 +26,21 @@ void run_tasks(int64_t n, int threads, const Task& task) {
   if (failure) std::rethrow_exception(failure);
 }
 
-// splitmix64 (Steele, Lea, Flood 2014): a number that depends on all three and on nothing else.
-uint64_t mix(uint64_t seed, uint64_t hierarchy, uint64_t node) {
-  uint64_t z = seed + 0x9e3779b97f4a7c15u * (hierarchy + 1);
-  for (int round = 0; round < 2; ++round) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    z += 0x9e3779b97f4a7c15u * (node + 1);
-  }
-  return z ^ (z >> 31);
-}
-
-struct Candidate {
-  double rank;
-  int32_t hierarchy, node;
+// What the search keeps of its color spaces.
+struct Forests {
+  std::vector<Hierarchy> trees;  // [spaces, ks, sets]
+  std::vector<ColumnRuns> runs;  // [spaces, ks], empty without regions
 };
 
-// A node's place counted from the top of its hierarchy times a random number (section 4.2.3).
-void rank_nodes(const Hierarchy& tree, const SelectiveSearchArgs& args, int hierarchy,
-                std::vector<Candidate>& out) {
-  const int nodes = static_cast<int>(tree.boxes.size());
-  for (int n = 0; n < nodes; ++n) {
-    const Box& box = tree.boxes[n];
-    if (box.x2 - box.x1 < args.min_side || box.y2 - box.y1 < args.min_side) continue;
-    const double random = static_cast<double>(mix(args.seed, hierarchy, n) >> 11) * 0x1p-53;
-    out.push_back({(nodes - n) * random, hierarchy, n});
-  }
-}
-
-struct BoxHash {
-  size_t operator()(const Box& box) const {
-    return mix(static_cast<uint64_t>(box.x1) << 32 | static_cast<uint32_t>(box.y1), box.x2, box.y2);
-  }
-};
-struct BoxEqual {
-  bool operator()(const Box& a, const Box& b) const {
-    return a.x1 == b.x1 && a.y1 == b.y1 && a.x2 == b.x2 && a.y2 == b.y2;
-  }
-};
-
-std::vector<Candidate> best_without_repeats(std::vector<Candidate> all,
-                                            const std::vector<Hierarchy>& trees) {
-  std::sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
-    if (a.rank != b.rank) return a.rank < b.rank;
-    return a.hierarchy != b.hierarchy ? a.hierarchy < b.hierarchy : a.node < b.node;
-  });
-  std::unordered_set<Box, BoxHash, BoxEqual> seen;
-  std::erase_if(all, [&](const Candidate& candidate) {
-    return !seen.insert(trees[candidate.hierarchy].boxes[candidate.node]).second;
-  });
-  return all;
-}
-
-}  // namespace
-
-Proposals selective_search_cpu(const SelectiveSearchArgs& args, int threads) {
-  const int height = args.height, width = args.width;
-  const int spaces = static_cast<int>(args.color_spaces.size());
+// Runs the color spaces [first, last) up to their hierarchies.
+void grow(const SelectiveSearchArgs& args, int first, int last, int threads, Forests& out) {
+  const int spaces = last - first;
   const int ks = static_cast<int>(args.ks.size());
   const int sets = static_cast<int>(args.similarities.size());
 
   std::vector<Planes> planes(spaces);
   run_tasks(spaces, threads, [&](int i) {
-    planes[i] = convert_color(args.image, height, width, args.color_spaces[i]);
+    planes[i] = convert_color(args.image, args.height, args.width, args.color_spaces[first + i]);
   });
   std::vector<SortedEdges> edges(spaces);
   std::vector<std::vector<uint32_t>> slots(spaces);
@@ -102,52 +52,71 @@ Proposals selective_search_cpu(const SelectiveSearchArgs& args, int threads) {
   });
 
   std::vector<BaseRegions> bases(spaces * ks);
-  std::vector<ColumnRuns> runs(args.regions ? spaces * ks : 0);
   run_tasks(spaces * ks, threads, [&](int i) {
     const int space = i / ks;
     std::vector<int32_t> labels(planes[space].pixels());
     const int count = segment_graph(edges[space], args.ks[i % ks], args.min_size, labels.data());
     bases[i] = describe_regions(planes[space], slots[space], labels.data(), count);
-    if (args.regions) runs[i] = column_runs(labels.data(), height, width);
+    if (args.regions)
+      out.runs[first * ks + i] = column_runs(labels.data(), args.height, args.width);
   });
+  run_tasks(int64_t{spaces} * ks * sets, threads, [&](int i) {
+    out.trees[first * ks * sets + i] = group_regions(bases[i / sets], args.similarities[i % sets]);
+  });
+}
 
-  std::vector<Hierarchy> trees(spaces * ks * sets);
-  run_tasks(static_cast<int64_t>(trees.size()), threads,
-            [&](int i) { trees[i] = group_regions(bases[i / sets], args.similarities[i % sets]); });
+// The masks of the chosen nodes.
+void encode(const SelectiveSearchArgs& args, const Forests& forests,
+            const std::vector<Candidate>& chosen, int threads, Proposals& out) {
+  const size_t sets = args.similarities.size();
+  std::vector<LeafIntervals> intervals(forests.trees.size());
+  run_tasks(static_cast<int64_t>(intervals.size()), threads,
+            [&](int i) { intervals[i] = leaf_intervals(forests.trees[i]); });
 
-  std::vector<Candidate> chosen;
-  for (size_t i = 0; i < trees.size(); ++i) rank_nodes(trees[i], args, static_cast<int>(i), chosen);
-  chosen = best_without_repeats(std::move(chosen), trees);
-
-  Proposals out;
-  out.boxes.reserve(4 * chosen.size());
-  for (const Candidate& candidate : chosen) {
-    const Box& box = trees[candidate.hierarchy].boxes[candidate.node];
-    for (const int32_t v : {box.x1, box.y1, box.x2, box.y2})
-      out.boxes.push_back(static_cast<float>(v));
-  }
-  if (!args.regions) return out;
-
-  std::vector<LeafIntervals> intervals(trees.size());
-  run_tasks(static_cast<int64_t>(trees.size()), threads,
-            [&](int i) { intervals[i] = leaf_intervals(trees[i]); });
-  out.offsets.resize(chosen.size() + 1);
   constexpr size_t kChunk = 64;  // regions of a task
   std::vector<std::vector<int32_t>> chunks((chosen.size() + kChunk - 1) / kChunk);
-  run_tasks(static_cast<int64_t>(chunks.size()), threads, [&](int chunk) {
-    const size_t first = chunk * kChunk, last = std::min(first + kChunk, chosen.size());
+  out.offsets.resize(chosen.size() + 1);
+  run_tasks(static_cast<int64_t>(chunks.size()), threads, [&](int c) {
+    std::vector<int32_t>& counts = chunks[c];
+    const size_t first = c * kChunk, last = std::min(first + kChunk, chosen.size());
     for (size_t i = first; i < last; ++i) {
       const auto [rank, h, node] = chosen[i];
-      const size_t before = chunks[chunk].size();
-      append_counts(runs[h / sets], intervals[h], node, trees[h].boxes[node], height, width,
-                    chunks[chunk]);
-      out.offsets[i + 1] = static_cast<int64_t>(chunks[chunk].size() - before);
+      const size_t before = counts.size();
+      append_counts(forests.runs[h / sets], intervals[h], node, forests.trees[h].boxes[node],
+                    args.height, args.width, counts);
+      out.offsets[i + 1] = static_cast<int64_t>(counts.size() - before);
     }
   });
   std::partial_sum(out.offsets.begin(), out.offsets.end(), out.offsets.begin());
   out.counts.reserve(out.offsets.back());
-  for (const std::vector<int32_t>& chunk : chunks)
-    out.counts.insert(out.counts.end(), chunk.begin(), chunk.end());
+  for (const std::vector<int32_t>& counts : chunks)
+    out.counts.insert(out.counts.end(), counts.begin(), counts.end());
+}
+
+}  // namespace
+
+Proposals selective_search_cpu(const SelectiveSearchArgs& args, int threads) {
+  const int spaces = static_cast<int>(args.color_spaces.size());
+  const size_t bases = spaces * args.ks.size();
+  Forests forests;
+  forests.trees.resize(bases * args.similarities.size());
+  forests.runs.resize(args.regions ? bases : 0);
+  // All color spaces side by side use threads best; of a large image fewer fit into memory (about
+  // 100 bytes for a pixel of each).
+  const int64_t pixels = int64_t{args.height} * args.width;
+  const int batch = static_cast<int>(std::clamp<int64_t>((int64_t{1} << 22) / pixels, 1, spaces));
+  for (int first = 0; first < spaces; first += batch)
+    grow(args, first, std::min(first + batch, spaces), threads, forests);
+
+  const std::vector<Candidate> chosen = rank_nodes(forests.trees, args.min_side, args.seed);
+  Proposals out;
+  out.boxes.reserve(4 * chosen.size());
+  for (const Candidate& candidate : chosen) {
+    const Box& box = forests.trees[candidate.hierarchy].boxes[candidate.node];
+    for (const int32_t v : {box.x1, box.y1, box.x2, box.y2})
+      out.boxes.push_back(static_cast<float>(v));
+  }
+  if (args.regions) encode(args, forests, chosen, threads, out);
   return out;
 }
 

@@ -96,9 +96,20 @@ struct Hierarchy {
 
 Hierarchy group_regions(const BaseRegions& regions, int similarity);
 
+// ---- ranking -----------------------------------------------------------------------------------
+
+struct Candidate {
+  double rank;  // a node's place counted from the top of its tree times a random number in [0, 1)
+  int32_t hierarchy, node;
+};
+
+// The nodes whose boxes have no side below min_side, best (lowest) rank first (section 4.2.3 of the
+// paper). Of equal boxes the best stays.
+std::vector<Candidate> rank_nodes(const std::vector<Hierarchy>& trees, int min_side, uint64_t seed);
+
 // ---- regions as runs ---------------------------------------------------------------------------
 
-// Appends the mask of `node` as column-major run lengths. `ranks`: see leaf_intervals.
+// The leaves below any node of a tree are neighbours in depth-first order.
 struct LeafIntervals {
   std::vector<int32_t> rank;         // [leaves] a leaf's place in depth-first order
   std::vector<int32_t> first, last;  // [nodes] the ranks below a node, last exclusive
@@ -113,6 +124,7 @@ struct ColumnRuns {
 };
 ColumnRuns column_runs(const int32_t* labels, int height, int width);
 
+// Appends the mask of `node`, whose box is `box`, as column-major run lengths.
 void append_counts(const ColumnRuns& runs, const LeafIntervals& intervals, int node, const Box& box,
                    int height, int width, std::vector<int32_t>& counts);
 

@@ -57,7 +57,7 @@ _PRESETS: dict[str, _Settings] = {
     ),
     "quality": _Settings(
         color_spaces=tuple(_ColorSpace),
-        ks=(100, 200, 300, 400),
+        ks=(150, 300, 450, 600),
         similarities=(
             _ALL,
             _Similarity.TEXTURE | _SHAPE,
@@ -192,7 +192,7 @@ def _search(
         # torch reads neither negative strides nor, without a warning, memory that it may not write
         image = torch.from_numpy(np.array(image, order="C"))
     sizes = _check.tensor("image", image, ("H", "W", 3), (torch.uint8,))
-    if image.device.type not in ("cpu", "meta"):
+    if image.device.type != "cpu":
         raise ValueError(f"image: expected a tensor on cpu, got one on {image.device}")
     pixels = sizes["H"] * sizes["W"]
     if not 0 < pixels <= _MAX_PIXELS:

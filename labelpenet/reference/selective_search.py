@@ -149,11 +149,9 @@ def texture_bins(planes: np.ndarray) -> np.ndarray:
     dy = filter_planes(planes, _SLOPE, _SMOOTH).astype(np.float32)
     unit = np.float32(1) / np.float32(_BIN_WIDTH * 64 * 68)
     diagonal = unit * np.float32(0.70710678)
-    bins = []
-    for response in (dx * unit, (dx + dy) * diagonal, dy * unit, (dy - dx) * diagonal):
-        bins += [
-            np.minimum(part.clip(0).astype(int), TEXTURE_BINS - 1) for part in (response, -response)
-        ]
+    responses = (dx * unit, (dx + dy) * diagonal, dy * unit, (dy - dx) * diagonal)
+    parts = (part for response in responses for part in (response, -response))
+    bins = [np.minimum(part.clip(0).astype(int), TEXTURE_BINS - 1) for part in parts]
     return np.stack(bins, axis=1)
 
 

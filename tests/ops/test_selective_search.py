@@ -166,17 +166,28 @@ def test_grouping_by_hand(terms, first):
     assert boxes[-1].tolist() == [0, 0, 4, 3]
 
 
+def test_grouping_of_a_region_with_many_neighbors():
+    # Every merge makes a hundred pairs obsolete; the queue has to drop them and nothing else.
+    labels = np.zeros((31, 31), np.int32)
+    spots = labels[1::3, 1::3]
+    spots[:] = np.arange(1, spots.size + 1).reshape(spots.shape)
+    planes = np.random.default_rng(0).integers(0, 256, spots.size + 1).astype(np.uint8)[labels]
+    for terms in (8, 15):
+        _, children = group(planes[None], labels, terms)
+        np.testing.assert_array_equal(children, reference.group(planes[None], labels, terms)[1])
+
+
 # ---- the whole search ----------------------------------------------------------------------------
 
 
 @given(
-    st.integers(1, 24), st.integers(1, 24), st.integers(0, 1000), st.integers(1, 6), st.booleans()
+    st.integers(1, 18), st.integers(1, 18), st.integers(0, 1000), st.integers(1, 6), st.booleans()
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_search_is_the_reference(height, width, seed, min_side, regions):
     image = noise(height, width, seed)
     ks, terms, min_size = [20.0, 100.0], [15, 14], 5
-    spaces = [0, 1, 4]
+    spaces = [1, 4]
     boxes, counts, offsets = _C.selective_search(
         torch.from_numpy(image), spaces, ks, terms, min_size, min_side, seed, regions, 2
     )
@@ -213,6 +224,21 @@ def test_same_on_this_instruction_set(isa):
     boxes = selective_search(image, min_side=1)
     _C.force_isa("baseline")
     assert torch.equal(boxes, selective_search(image, min_side=1))
+
+
+def test_a_large_image_takes_its_color_spaces_in_turn():
+    image = np.zeros((2050, 2050, 3), np.uint8)
+    image[100:300, 500:900] = (255, 0, 0)
+    image[1000:2000, 40:90] = (30, 200, 90)
+
+    def boxes(spaces):
+        args = torch.from_numpy(image), spaces, [100.0], [15], 100, 20, 0, False, 2
+        data = np.frombuffer(_C.selective_search(*args)[0], np.float32)
+        return {tuple(box) for box in data.reshape(-1, 4).tolist()}
+
+    together = boxes([3, 4])
+    assert {(500, 100, 900, 300), (40, 1000, 90, 2000), (0, 0, 2050, 2050)} <= together
+    assert together == boxes([3]) | boxes([4])
 
 
 def test_seed_changes_the_order_alone():
