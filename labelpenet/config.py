@@ -196,7 +196,8 @@ class DetectionConfig:
             of one object survive box NMS and end in the same mask.
         label_score: A module's detection becomes the next one's target at or above this score; the
             best one of every tag always does.
-        mask_threshold: A mask probability that counts as half object, half background.
+        mask_threshold: The share of a mask confidence map's largest value that counts as half
+            object, half background.
     """
 
     anchor_sizes: tuple[Positive, ...] = (64.0, 128.0, 256.0)

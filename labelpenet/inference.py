@@ -15,6 +15,7 @@ from labelpenet.calibration import (
     calibrate,
     heat_maps,
     refine_masks,
+    scale_to_one,
     soft_iou,
 )
 from labelpenet.config import Config, GroupScore
@@ -230,7 +231,9 @@ class Predictor:
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
         found = part.detect(part.stage5(trunk), size, tags)
-        confidence = self._mask_confidence(module, trunk, found, image, scale)
+        # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
+        # its best pixels are the object's all the same.
+        confidence = scale_to_one(self._mask_confidence(module, trunk, found, image, scale))
         masks = refine_masks(
             image,
             confidence,
