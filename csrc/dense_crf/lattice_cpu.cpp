@@ -19,6 +19,7 @@ constexpr int kMaxParts = 8;
 constexpr int64_t kChunkBlocks = 32;  // blocks embedded at a time, so that their keys stay in L1
 constexpr int64_t kBlockGrain = 256;
 constexpr int64_t kVertexGrain = 2048;
+constexpr int64_t kBlurGrain = 1 << 18;  // floats: a blur pass over fewer costs less than a barrier
 // Sums of weights are taken in fixed point, so that they do not depend on the number of parts. A
 // weight is at most 1 and there are at most 2^31 of them.
 constexpr float kFixedOne = 1 << 30;
@@ -222,7 +223,7 @@ const float* Lattice::blur(int channels, float* front, float* back, int threads)
   std::fill_n(front + m * channels, channels, 0.0f);
   std::fill_n(back + m * channels, channels, 0.0f);
   for (int axis = 0; axis <= view_.dims; ++axis) {
-    parallel_for(m, kVertexGrain, threads, [&](int64_t begin, int64_t end, int) {
+    parallel_for(m, kBlurGrain / channels, threads, [&](int64_t begin, int64_t end, int) {
       loops_.blur(view_, axis, front, back, channels, static_cast<int>(begin),
                   static_cast<int>(end));
     });
