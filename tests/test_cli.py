@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_cascade import OVERRIDES
 from typer.testing import CliRunner
 
+import labelpenet
 from labelpenet import cli
 from labelpenet.data import load_image, write_scenes
 from labelpenet.labeling.coco import read_labels
@@ -90,14 +91,19 @@ def test_info():
 
 def test_started_by_the_shell(tmp_path):
     start = [sys.executable, "-c", "from labelpenet.cli import main; main()"]
-    done = subprocess.run([*start, "--help"], capture_output=True, text=True)
+    # from elsewhere: in a checkout, `-c` would find the sources before the installed package
+    package = str(Path(labelpenet.__file__).parents[1])
+    how = {
+        "capture_output": True,
+        "text": True,
+        "cwd": tmp_path,
+        "env": os.environ | {"COLUMNS": "40", "PYTHONPATH": package},
+    }
+    done = subprocess.run([*start, "--help"], **how)
     assert done.returncode == 0
     assert all(command in done.stdout for command in COMMANDS)
     missing = tmp_path / "nothing here"
-    done = subprocess.run(
-        [*start, "train", str(missing), str(tmp_path / "out")],
-        capture_output=True, text=True, env=os.environ | {"COLUMNS": "40"},
-    )  # fmt: skip
+    done = subprocess.run([*start, "train", str(missing), str(tmp_path / "out")], **how)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"error: {missing}: no such file or folder"]
     assert not (tmp_path / "out").exists()
