@@ -156,19 +156,31 @@ def train(
     config: Settings = None,
     overrides: Overrides = None,
     stored: Stored = None,
-    until: Annotated[int, typer.Option(min=1, max=4, help="Last module to train.")] = 4,
+    until: Annotated[
+        int,
+        typer.Option(min=1, max=5, help="Last stage: 1 to 4 a module, 5 forward-backward."),
+    ] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Train modules 1 to 4 in order, from image-level tags alone.
+    """Train modules 1 to 4 in order, then forward-backward, from image-level tags alone.
 
-    The same command on the same folder goes on behind the last finished module. Images that
-    cannot be used are listed before anything starts.
+    The same command on the same folder goes on where a stopped one was. Images that cannot be
+    used are listed before anything starts. Several processes: torchrun --nproc-per-node=N
+    -m labelpenet train ...
     """
     from labelpenet.config import load_config
     from labelpenet.training.run import train_cascade
 
     settings = load_config(config, overrides or ())
     checkpoint = train_cascade(
-        settings, source, out, split=split, proposals=stored, until=until, console=console
+        settings,
+        source,
+        out,
+        split=split,
+        proposals=stored,
+        until=until,
+        device=device,
+        console=console,
     )
     console.print(f"checkpoint: [bold]{checkpoint}")
 

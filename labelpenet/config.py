@@ -222,14 +222,19 @@ class DetectionConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainConfig:
-    """Cascaded pre-training (Label-PEnet 3.3, 4.2).
+    """Cascaded pre-training, then forward-backward learning (Label-PEnet 3.3, 4.2).
 
     Attributes:
-        steps: Optimiser steps of modules 1 to 4.
-        trunk_steps: Steps in which trunk and stage 5 first learn the tags from whole images: for a
-            backbone that has no ImageNet weights. 0 leaves the trunk as it is.
+        trunk_steps: Steps in which trunk and stage 5 first learn the tags from whole images; 0
+            leaves them as they are.
         trunk_batch: Images per such step.
-        batch: Images per step.
+        trunk_size: Side of the square crops that they are, in pixels.
+        trunk_rate: Learning rate of trunk and stage 5 then; their classifier's is ten times it.
+        steps: Optimiser steps of modules 1 to 4, one after the other.
+        forward_backward_steps: Iterations of forward-backward learning after them, each with a
+            step of the modules 1 to 4 and one of 4 to 1; 0 ends with the cascade.
+        forward_backward_rate: Learning rate of new layers then.
+        batch: Images per step, over all processes.
         scales: Lengths of the shorter side, one drawn per image.
         longest: Cap on the longer side.
         flip: Draw horizontal flips.
@@ -238,19 +243,27 @@ class TrainConfig:
         fc6_rate: Factor on it for fc6, whose thousands of inputs are all positive: a small step of
             every weight is a large one of its output.
         fc7_rate: Factor on it for fc7.
-        stage5_rate: Factor on it for stage 5.
+        stage5_rate: Factor on it for stage 5, and for the trunk where that learns too.
         decay_at: Share of the steps after which the rate drops to a tenth.
         warmup: Steps over which the rate rises from zero.
         weight_decay: On weights, not on biases.
         momentum: Of SGD.
         clip: Largest gradient norm.
         precision: `fp32`, or `bf16` for autocast in the heads.
+        backward_iou: IoU with a detection of module 2 above which a proposal of module 1 takes its
+            class in the backward phase (beta).
         instance_weights: Weigh each target's losses by its W (eq. 3, 4).
+        checkpoint_every: Steps after which a training that is stopped can go on.
+        tensorboard: Also write the losses for TensorBoard (needs the `tensorboard` extra).
     """
 
-    steps: tuple[Count, Count, Count, Count] = (50_000, 50_000, 50_000, 50_000)
     trunk_steps: Annotated[int, Field(ge=0)] = 0
     trunk_batch: Count = 16
+    trunk_size: Count = 352
+    trunk_rate: Positive = 1e-4
+    steps: tuple[Count, Count, Count, Count] = (50_000, 50_000, 50_000, 50_000)
+    forward_backward_steps: Annotated[int, Field(ge=0)] = 80_000
+    forward_backward_rate: Positive = 1e-4
     batch: Count = 2
     scales: tuple[Count, ...] = (480, 576, 688, 864, 1024)
     longest: Count = 1200
@@ -266,7 +279,10 @@ class TrainConfig:
     momentum: Fraction = 0.9
     clip: Positive = 10.0
     precision: typing.Literal["fp32", "bf16"] = "fp32"
+    backward_iou: Fraction = 0.5
     instance_weights: bool = True
+    checkpoint_every: Count = 500
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -80,12 +80,36 @@ class Predictor:
         tensor = tensor.to(self.device)
         with autocast(self.config, self.device):
             trunk = self.cascade.trunk(tensor)
-            if module == 1:
-                return self._classify(trunk, image, proposals, scale, tags)
             size = (int(tensor.shape[-2]), int(tensor.shape[-1]))
-            if module == 2:
-                return self._detect(trunk, image, size, scale, tags)
-            return self._segment(trunk, image, size, scale, module, tags)
+            return self.on_trunk(trunk, image, size, scale, proposals, module, tags)
+
+    @torch.no_grad()
+    def on_trunk(
+        self,
+        trunk: Tensor,
+        image: np.ndarray,
+        size: tuple[int, int],
+        scale: float,
+        proposals: np.ndarray,
+        module: int,
+        tags: tuple[int, ...] | None,
+    ) -> Labelling:
+        """As a call, where the trunk's features are there already.
+
+        Args:
+            trunk: [1, C, h, w] of the resized image.
+            image: [H, W, 3] uint8; the frame of the proposals and of the answer.
+            size: (height, width) of the resized image.
+            scale: Of it against `image`.
+            proposals: [R, 4]; read by module 1 alone.
+            module: Which module answers.
+            tags: The classes that are there; None where that is unknown.
+        """
+        if module == 1:
+            return self._classify(trunk, image, proposals, scale, tags)
+        if module == 2:
+            return self._detect(trunk, image, size, scale, tags)
+        return self._segment(trunk, image, size, scale, module, tags)
 
     @torch.no_grad()
     def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
@@ -103,8 +127,8 @@ class Predictor:
         self, trunk: Tensor, proposals: np.ndarray, scale: float
     ) -> HeadOutput:
         boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
-        output: HeadOutput = self.cascade.classification(trunk, boxes * scale)
-        return output
+        outputs: list[HeadOutput] = self.cascade.classification([trunk], [boxes * scale])
+        return outputs[0]
 
     def _classify(
         self,

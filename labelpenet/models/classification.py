@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,11 +42,31 @@ class ClassificationModule(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor, boxes: Tensor) -> HeadOutput:
-        """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of one image."""
-        pooled = pool(self.stage5(features), boxes, self.grid, 7)
-        hidden, last = self.fc(pooled)
-        return HeadOutput((pooled, hidden, last), self.fc8c(last).float(), self.fc8w(last).float())
+    def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[HeadOutput]:
+        """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of each image."""
+        stage5 = [self.stage5(one) for one in features]
+        return run_head(self.fc, self.fc8c, self.fc8w, stage5, boxes, self.grid)
+
+
+def run_head(
+    fc: FcHead,
+    classifier: nn.Linear,
+    second: nn.Linear,
+    features: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    grid: Grid,
+) -> list[HeadOutput]:
+    """ROI pooling, fc6, fc7 and two last layers; the ROIs of all images go through as one batch.
+
+    Images keep their own size up to the pooling: padded to a common one, an image's features would
+    depend on which others are beside it.
+    """
+    pooled = torch.cat([pool(f, b, grid, 7) for f, b in zip(features, boxes, strict=True)])
+    hidden, last = fc(pooled)
+    parts = (pooled, hidden, last, classifier(last).float(), second(last).float())
+    counts = [len(b) for b in boxes]
+    split = zip(*(part.split(counts) for part in parts), strict=True)
+    return [HeadOutput((a, b, c), logits, other) for a, b, c, logits, other in split]
 
 
 def pool(features: Tensor, boxes: Tensor, grid: Grid, size: int) -> Tensor:

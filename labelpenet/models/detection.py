@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from labelpenet.config import DetectionConfig
 from labelpenet.models.backbones import FcHead, Grid
 from labelpenet.models.boxes import ROI_STD, clip, decode, draw, encode, match
-from labelpenet.models.classification import HeadOutput, pool
+from labelpenet.models.classification import HeadOutput, run_head
 from labelpenet.models.rpn import Rpn
 from labelpenet.ops import nms_groups
+
+Losses = dict[str, Tensor]
 
 
 class Targets(NamedTuple):
@@ -23,6 +26,12 @@ class Targets(NamedTuple):
     labels: Tensor  # [T] int64
     weights: Tensor  # [T] W
     masks: Tensor | None = None  # [T, H, W] bool
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        parts = (self.boxes.to(device), self.labels.to(device), self.weights.to(device))
+        return Targets(*parts, masks)
 
 
 class Samples(NamedTuple):
@@ -92,36 +101,59 @@ class DetectionModule(nn.Module):
         nn.init.zeros_(self.fc8c.bias)
         nn.init.zeros_(self.fc8b.bias)
 
-    def head(self, features: Tensor, boxes: Tensor) -> HeadOutput:
-        """This module's features [1, C, h, w] and ROIs [R, 4] -> predictions."""
-        pooled = pool(features, boxes, self.grid, 7)
-        hidden, last = self.fc(pooled)
-        return HeadOutput((pooled, hidden, last), self.fc8c(last).float(), self.fc8b(last).float())
+    def head(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[HeadOutput]:
+        """This module's features [1, C, h, w] and ROIs [R, 4] of each image -> predictions."""
+        return run_head(self.fc, self.fc8c, self.fc8b, features, boxes, self.grid)
 
     def loss(
-        self, trunk: Tensor, targets: Targets, size: tuple[int, int], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Losses of RPN and head on one image (eq. 3, 4)."""
-        return self.loss_and_samples(trunk, targets, size, generator)[0]
+        self,
+        trunks: Sequence[Tensor],
+        targets: Sequence[Targets],
+        sizes: Sequence[tuple[int, int]],
+        generators: Sequence[torch.Generator],
+    ) -> Losses:
+        """Losses of RPN and head (eq. 3, 4), means over the images.
+
+        Args:
+            trunks: Trunk features [1, C, h, w] of each image.
+            targets: Of each image.
+            sizes: (height, width) of each image.
+            generators: One for each image's sampling.
+        """
+        return self.loss_and_samples(trunks, targets, sizes, generators)[0]
 
     def loss_and_samples(
-        self, trunk: Tensor, targets: Targets, size: tuple[int, int], generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], Samples]:
+        self,
+        trunks: Sequence[Tensor],
+        targets: Sequence[Targets],
+        sizes: Sequence[tuple[int, int]],
+        generators: Sequence[torch.Generator],
+    ) -> tuple[Losses, list[Samples]]:
         """As loss, with the ROIs that were drawn: a mask part trains on the same ones."""
-        features = self.stage5(trunk)
-        proposed = self.rpn(features)
-        losses = self.rpn.loss(proposed, targets.boxes, targets.weights, size, generator)
-        rois = self.rpn.propose(proposed, size, self.config.train_boxes)
-        samples = self.sample(rois, targets, generator)
-        output = self.head(features, samples.boxes)
+        features, samples, losses = [], [], []
+        images = zip(trunks, targets, sizes, generators, strict=True)
+        for trunk, goal, size, generator in images:
+            features.append(self.stage5(trunk))
+            proposed = self.rpn(features[-1])
+            losses.append(self.rpn.loss(proposed, goal.boxes, goal.weights, size, generator))
+            rois = self.rpn.propose(proposed, size, self.config.train_boxes)
+            samples.append(self.sample(rois, goal, generator))
+        outputs = self.head(features, [s.boxes for s in samples])
+        for own, output, drawn, goal in zip(losses, outputs, samples, targets, strict=True):
+            own |= self._head_losses(output, drawn, goal)
+        return mean_losses(losses), samples
+
+    def _head_losses(self, output: HeadOutput, samples: Samples, targets: Targets) -> Losses:
+        """Class and box losses of one image's ROIs (eq. 4)."""
         count = max(len(samples.labels), 1)
         classes = F.cross_entropy(output.logits, samples.labels, reduction="none")
         positives = len(samples.matched)
         goal = encode(samples.boxes[:positives], targets.boxes[samples.matched], ROI_STD)
         boxes = F.smooth_l1_loss(output.second[:positives], goal, reduction="none").sum(1)
-        losses["roi_class"] = (classes * samples.weights).sum() / count
-        losses["roi_box"] = (boxes * samples.weights[:positives]).sum() / count
-        return losses, samples
+        return {
+            "roi_class": (classes * samples.weights).sum() / count,
+            "roi_box": (boxes * samples.weights[:positives]).sum() / count,
+        }
 
     def sample(self, rois: Tensor, targets: Targets, generator: torch.Generator) -> Samples:
         """Draws ROIs around the targets; each has the weight W of the target it is nearest to.
@@ -171,7 +203,7 @@ class DetectionModule(nn.Module):
         """
         config = self.config
         rois = self.rpn.propose(self.rpn(features), size, config.test_boxes)
-        output = self.head(features, rois)
+        (output,) = self.head([features], [rois])
         probability = torch.softmax(output.logits, 1)[:, : self.classes]
         boxes = clip(decode(rois, output.second, ROI_STD), size)
         allowed = torch.zeros(self.classes, dtype=torch.bool, device=rois.device)
@@ -190,6 +222,11 @@ class DetectionModule(nn.Module):
         return Detections(
             found, label[keep], scores[keep], members, roi, label, scores, rois, output
         )
+
+
+def mean_losses(losses: Sequence[Losses]) -> Losses:
+    """The images' losses, averaged by name."""
+    return {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}
 
 
 def _limited(keep: Tensor, labels: Tensor, tags: tuple[int, ...], limit: int) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelpenet.models.backbones import Grid
 from labelpenet.models.classification import pool
-from labelpenet.models.detection import DetectionModule, Samples, Targets
+from labelpenet.models.detection import DetectionModule, Losses, Samples, Targets
 
 MASK_SIZE = 28  # of a predicted mask: ROI pooling gives 14 x 14, one transposed convolution doubles
 
@@ -86,12 +88,16 @@ class SegmentationModule(nn.Module):
         return logits[torch.arange(len(boxes), device=logits.device), labels]
 
     def loss(
-        self, trunk: Tensor, targets: Targets, size: tuple[int, int], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Losses of the detection part and of the masks, weighted by W, on one image."""
-        losses, samples = self.detection.loss_and_samples(trunk, targets, size, generator)
-        losses["mask"] = self._mask_loss(trunk, targets, samples)
-        return losses
+        self,
+        trunks: Sequence[Tensor],
+        targets: Sequence[Targets],
+        sizes: Sequence[tuple[int, int]],
+        generators: Sequence[torch.Generator],
+    ) -> Losses:
+        """Losses of the detection part and of the masks, weighted by W, means over the images."""
+        losses, samples = self.detection.loss_and_samples(trunks, targets, sizes, generators)
+        masks = [self._mask_loss(*one) for one in zip(trunks, targets, samples, strict=True)]
+        return losses | {"mask": torch.stack(masks).mean()}
 
     def _mask_loss(self, trunk: Tensor, targets: Targets, samples: Samples) -> Tensor:
         positives = len(samples.matched)

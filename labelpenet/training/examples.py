@@ -1,10 +1,17 @@
-"""Training examples: an image at a random scale and flip, with everything else in its frame."""
+"""Training examples: which image comes when, at a random scale and flip, with its labels along.
+
+Every random choice follows from (seed, stage, step, place in the batch) alone, so a run that goes
+on from any step, or on several processes, sees what an undisturbed single one does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +26,7 @@ from labelpenet.data.transforms import (
     to_tensor,
 )
 from labelpenet.models.detection import Targets
-from labelpenet.types import Dataset, ImageRecord, Instances
+from labelpenet.types import ImageRecord, Instances
 
 
 @dataclass(frozen=True)
@@ -27,19 +34,27 @@ class Example:
     """One image as a step sees it.
 
     Attributes:
+        record: The file and its tags.
         image: [3, H, W] RGB in [0, 255].
         scale: Of it against the file's image.
         flipped: Whether left and right are swapped.
+        generator: For every further choice about this image in this step.
     """
 
+    record: ImageRecord
     image: Tensor
     scale: float
     flipped: bool
+    generator: torch.Generator
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return int(self.image.shape[-2]), int(self.image.shape[-1])
+
+    def to(self, device: torch.device) -> Example:
+        """The image on a device; the generator stays, so that every device draws the same."""
+        return dataclasses.replace(self, image=self.image.to(device))
 
     def boxes(self, boxes: Tensor) -> Tensor:
         """Boxes [R, 4] of the file's frame in this example's."""
@@ -60,6 +75,22 @@ class Example:
         return Targets(self.boxes(instances.boxes), instances.labels, weights, masks)
 
 
+def seed_for(*key: int) -> int:
+    """A seed from whole numbers >= 0: the same ones give the same, others an unrelated one.
+
+    Example:
+        >>> seed_for(0, 1, 2) == seed_for(0, 1, 3)
+        False
+    """
+    (state,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return int(state) >> 1
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """A generator with the seed of `key`."""
+    return torch.Generator().manual_seed(seed_for(*key))
+
+
 def load_example(record: ImageRecord, config: Config, generator: torch.Generator) -> Example:
     """Reads an image and draws its scale and flip."""
     train = config.train
@@ -68,11 +99,32 @@ def load_example(record: ImageRecord, config: Config, generator: torch.Generator
         to_tensor(load_image(record.path)), train.scales[choice], train.longest
     )
     flipped = train.flip and bool(torch.rand(1, generator=generator) < 0.5)
-    return Example(flip_image(image) if flipped else image, scale, flipped)
+    return Example(record, flip_image(image) if flipped else image, scale, flipped, generator)
 
 
-def endless(dataset: Dataset, generator: torch.Generator) -> Iterator[ImageRecord]:
-    """The records again and again, shuffled anew each time."""
-    while True:
-        for i in torch.randperm(len(dataset), generator=generator).tolist():
-            yield dataset.records[i]
+class Order:
+    """The images without end: all of them once, shuffled, then all again in another order.
+
+    Args:
+        records: The images.
+        key: What the shuffling follows from.
+
+    Example:
+        >>> order = Order([ImageRecord(f"{i}", "a.jpg") for i in range(3)], (0, 1))
+        >>> sorted(order[i].name for i in range(3, 6))
+        ['0', '1', '2']
+    """
+
+    def __init__(self, records: Sequence[ImageRecord], key: tuple[int, ...]) -> None:
+        self._records = records
+        self._round = functools.lru_cache(maxsize=2)(
+            lambda number: torch.randperm(len(records), generator=generator_for(*key, number))
+        )
+
+    def __getitem__(self, place: int) -> ImageRecord:
+        number, within = divmod(place, len(self._records))
+        return self._records[int(self._round(number)[within])]
+
+    def first(self, count: int) -> list[ImageRecord]:
+        """The different images among the first `count`."""
+        return [self[i] for i in range(min(count, len(self._records)))]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from labelpenet.config import Optimizer, TrainConfig
+from labelpenet.training.engine import Engine
+
+Groups = list[dict[str, Any]]
 
 
-def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    """Parameters by learning rate (stage 5, fc6, fc7, the rest), biases without decay."""
-    factors = {"stage5": config.stage5_rate, "fc6": config.fc6_rate, "fc7": config.fc7_rate}
+def parameter_groups(module: nn.Module, config: TrainConfig, rate: float) -> Groups:
+    """Parameters by learning rate (trunk and stage 5, fc6, fc7, the rest), biases without decay."""
+    factors = {
+        "backbone": config.stage5_rate,
+        "stage5": config.stage5_rate,
+        "fc6": config.fc6_rate,
+        "fc7": config.fc7_rate,
+    }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
@@ -21,7 +30,7 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, o
         decay = 0.0 if parameter.dim() == 1 else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
     return [
-        {"params": parameters, "lr": config.rate * factor, "weight_decay": decay}
+        {"params": parameters, "lr": rate * factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
     ]
 
@@ -30,14 +39,17 @@ class Stepper:
     """Accumulates the gradients of a batch and steps, with warm-up, one drop and clipping.
 
     Args:
-        module: What is trained.
-        config: Rates and schedule.
+        groups: Parameters with their rates.
+        config: Optimiser and schedule.
         steps: Length of the schedule.
+        engine: Averages the gradients of several processes; None where there is one alone.
     """
 
-    def __init__(self, module: nn.Module, config: TrainConfig, steps: int) -> None:
+    def __init__(
+        self, groups: Groups, config: TrainConfig, steps: int, engine: Engine | None = None
+    ) -> None:
         self.config = config
-        groups = parameter_groups(module, config)
+        self.engine = engine
         self.parameters = [p for g in groups for p in _parameters(g)]
         self.optimizer: torch.optim.Optimizer
         if config.optimizer is Optimizer.SGD:
@@ -54,6 +66,8 @@ class Stepper:
 
     def step(self) -> float:
         """Applies the gradients gathered so far; returns their norm before clipping."""
+        if self.engine is not None:
+            self.engine.average_gradients(self.parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
         if norm == norm and norm != float("inf"):  # a NaN step would destroy the weights for good
             self.optimizer.step()
@@ -61,8 +75,25 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
+    @property
+    def rate(self) -> float:
+        """The present learning rate of new layers."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
-def _parameters(group: dict[str, object]) -> Iterable[nn.Parameter]:
+    def state(self) -> dict[str, Any]:
+        """What load_state takes to go on from here."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on where state() was taken."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+
+
+def _parameters(group: dict[str, Any]) -> Iterable[nn.Parameter]:
     params = group["params"]
     assert isinstance(params, list)
     return params

@@ -10,7 +10,7 @@ from labelpenet.config import Config
 from labelpenet.data import ProposalStore, check_for_training, compute_proposals, load_dataset
 from labelpenet.labeler import proposal_settings, propose
 from labelpenet.models.backbones import build_backbone
-from labelpenet.training.trainer import Trainer, TrainingError, refuse
+from labelpenet.training.trainer import FORWARD_BACKWARD, Trainer, TrainingError, refuse
 
 
 def train_cascade(
@@ -20,7 +20,8 @@ def train_cascade(
     *,
     split: str | None = None,
     proposals: Path | None = None,
-    until: int = 4,
+    until: int = FORWARD_BACKWARD,
+    device: str = "cpu",
     console: Console | None = None,
 ) -> Path:
     """Reads a dataset, computes its proposals where none are given, and trains.
@@ -31,7 +32,8 @@ def train_cascade(
         out: The run's folder; proposals are kept in it.
         split: Part of the dataset.
         proposals: A proposal store; None computes one.
-        until: Last module to train.
+        until: Last stage to train: 1 to 4 for a module, 5 for forward-backward learning.
+        device: Where it runs; see Engine.
         console: Where progress goes; None is silent.
 
     Returns:
@@ -56,9 +58,9 @@ def train_cascade(
             console=console,
         )
         refuse([f"{e.name}: {e.reason}" for e in result.errors])
-    trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console)
+    trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console, device)
     trainer.run(until)
-    return trainer.checkpoint(trainer.trained)
+    return trainer.checkpoint(trainer.done)
 
 
 __all__ = ["TrainingError", "train_cascade"]

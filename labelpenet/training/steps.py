@@ -1,52 +1,102 @@
-"""The losses of one image, module by module."""
+"""The losses of modules 1 to 4 on a batch; their labels come from the caller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from labelpenet.config import Config
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.models.cascade import Cascade
-from labelpenet.models.classification import multi_label_loss
-from labelpenet.models.detection import DetectionModule
+from labelpenet.models.classification import HeadOutput, multi_label_loss
+from labelpenet.models.detection import DetectionModule, Losses, Targets, mean_losses
 from labelpenet.models.segmentation import SegmentationModule
+from labelpenet.ops import box_iou
 from labelpenet.training.examples import Example
 from labelpenet.training.targets import TargetStore
-from labelpenet.types import ImageRecord
 
-Losses = dict[str, Tensor]
-ImageLoss = Callable[[ImageRecord, Example, torch.Generator], Losses]
+BatchLoss = Callable[[Sequence[Example]], Losses]
 
 
-def classification_loss(cascade: Cascade, proposals: ProposalStore) -> ImageLoss:
-    """Module 1's loss (eq. 2) on proposals drawn from the image's."""
-    config: Config = cascade.config
+def frozen_trunk(cascade: Cascade, examples: Sequence[Example]) -> list[Tensor]:
+    """Trunk features of each image, without gradient."""
+    with torch.no_grad():
+        return [cascade.trunk(example.image) for example in examples]
 
-    def loss(record: ImageRecord, example: Example, generator: torch.Generator) -> Losses:
-        boxes = torch.from_numpy(proposals[record.name][: config.proposals.limit])
-        chosen = torch.randperm(len(boxes), generator=generator)[: config.proposals.train_limit]
-        boxes = example.boxes(boxes[chosen])
-        with torch.no_grad():
-            trunk = cascade.trunk(example.image)
-        output = cascade.classification(trunk, boxes)
-        return {"multi_label": multi_label_loss(output, record.labels)}
+
+def draw_proposals(example: Example, proposals: ProposalStore, cascade: Cascade) -> Tensor:
+    """Some of the image's proposals [R, 4], drawn at random, in the example's frame."""
+    config = cascade.config.proposals
+    boxes = torch.from_numpy(proposals[example.record.name][: config.limit])
+    chosen = torch.randperm(len(boxes), generator=example.generator)[: config.train_limit]
+    return example.boxes(boxes[chosen]).to(example.image.device)
+
+
+def classification_loss(cascade: Cascade, proposals: ProposalStore) -> BatchLoss:
+    """Module 1's loss (eq. 2), the trunk frozen."""
+
+    def loss(examples: Sequence[Example]) -> Losses:
+        boxes = [draw_proposals(example, proposals, cascade) for example in examples]
+        outputs = cascade.classification(frozen_trunk(cascade, examples), boxes)
+        return mean_losses(
+            [
+                {"multi_label": multi_label_loss(output, example.record.labels)}
+                for output, example in zip(outputs, examples, strict=True)
+            ]
+        )
 
     return loss
 
 
-def detection_loss(cascade: Cascade, number: int, targets: TargetStore) -> ImageLoss:
-    """The loss of module 2, 3 or 4 on what the module before it found."""
-    module = cascade.module(number)
-    assert isinstance(module, DetectionModule | SegmentationModule)
+def detection_loss(cascade: Cascade, number: int, targets: TargetStore) -> BatchLoss:
+    """The loss of module 2, 3 or 4 on what the module before it found, the trunk frozen."""
     weighted = cascade.config.train.instance_weights
 
-    def loss(record: ImageRecord, example: Example, generator: torch.Generator) -> Losses:
-        goal = example.targets(targets[record.name], weighted)
-        with torch.no_grad():
-            trunk = cascade.trunk(example.image)
-        return module.loss(trunk, goal, example.size, generator)
+    def loss(examples: Sequence[Example]) -> Losses:
+        goals = [e.targets(targets[e.record.name], weighted) for e in examples]
+        return labelled_loss(cascade, number, frozen_trunk(cascade, examples), goals, examples)
 
     return loss
+
+
+def labelled_loss(
+    cascade: Cascade,
+    number: int,
+    trunks: Sequence[Tensor],
+    goals: Sequence[Targets],
+    examples: Sequence[Example],
+) -> Losses:
+    """The loss of module 2, 3 or 4 on labels of each image."""
+    module = cascade.module(number)
+    assert isinstance(module, DetectionModule | SegmentationModule)
+    goals = [goal.to(example.image.device) for goal, example in zip(goals, examples, strict=True)]
+    sizes = [example.size for example in examples]
+    return module.loss(trunks, goals, sizes, [example.generator for example in examples])
+
+
+def single_label_loss(output: HeadOutput, boxes: Tensor, found: Targets, iou: float) -> Tensor:
+    """Single-label classification of module 1's proposals (Label-PEnet 3.3, backward phase).
+
+    A proposal that overlaps a detection of module 2 by more than `iou` takes its class, any other
+    is background, whose score x^c is zero by definition: module 1 knows no background.
+
+    Args:
+        output: Of R proposals.
+        boxes: [R, 4].
+        found: What module 2 detected.
+        iou: The overlap above which a proposal is the object's (beta, 0.5 in the paper).
+
+    Returns:
+        The mean of objects' and background's cross-entropies, which would otherwise be swamped.
+    """
+    logits = torch.cat((output.logits, output.logits.new_zeros(len(boxes), 1)), 1)
+    labels = torch.full((len(boxes),), logits.shape[1] - 1, device=logits.device)
+    if len(found.boxes):
+        best = box_iou(boxes, found.boxes).max(1)
+        labels = torch.where(best.values > iou, found.labels[best.indices], labels)
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    background = labels == logits.shape[1] - 1
+    parts = [loss[own].mean() for own in (background, ~background) if bool(own.any())]
+    return torch.stack(parts).mean() if parts else logits.sum() * 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,24 @@ class TargetStore:
         return count
 
     @staticmethod
+    def merge(path: Path, parts: Sequence[Path]) -> None:
+        """Puts several files into one, an image of each in turn, and removes them."""
+        if len(parts) == 1:
+            parts[0].replace(path)
+            return
+        tables = [pq.read_table(part, page_checksum_verification=True) for part in parts]
+        longest = max(len(table) for table in tables)
+        rows = [table.slice(i, 1) for i in range(longest) for table in tables if i < len(table)]
+        with (
+            atomic_write(path, binary=True) as file,
+            pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True) as writer,
+        ):
+            for row in rows:
+                writer.write_table(row)
+        for part in parts:
+            part.unlink()
+
+    @staticmethod
     def open(path: Path) -> TargetStore:
         """Reads what write() wrote.
 
@@ -97,6 +115,19 @@ class TargetStore:
             torch.tensor(row["scores"], dtype=torch.float32),
             torch.from_numpy(masks),
         )
+
+
+def keep_for_training(instances: Instances, score: float, tags: tuple[int, ...]) -> Instances:
+    """The instances at or above `score`, and the best one of every tag, empty masks left out."""
+    keep = instances.scores >= score
+    for tag in tags:
+        own = (instances.labels == tag).nonzero().flatten()
+        if len(own):
+            keep[own[instances.scores[own].argmax()]] = True
+    if instances.masks is not None:
+        keep &= instances.masks.flatten(1).any(1)
+    side = (instances.boxes[:, 2:] - instances.boxes[:, :2]).amin(1)
+    return instances.select(keep & (side >= 1))
 
 
 def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, object]:

@@ -41,7 +41,7 @@ def test_builds_and_runs(name):
     boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0], [10.0, 20.0, 64.0, 60.0]])
     with torch.no_grad():
         trunk = cascade.trunk(torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8))
-        assert cascade.classification(trunk, boxes).logits.shape == (2, 2)
+        assert cascade.classification([trunk], [boxes])[0].logits.shape == (2, 2)
         for part in (cascade.detection, cascade.refinement.detection):
             found = part.detect(part.stage5(trunk), (64, 96))
             assert torch.isfinite(found.boxes).all()

@@ -71,7 +71,7 @@ def losses(steps: int) -> tuple[list[float], dict[str, Tensor]]:
     optimizer = torch.optim.AdamW(cascade.classification.parameters(), lr=1e-2)
     course = []
     for _ in range(steps):
-        loss = multi_label_loss(cascade.classification(cascade.trunk(image), boxes), (1,))
+        loss = multi_label_loss(cascade.classification([cascade.trunk(image)], [boxes])[0], (1,))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -91,7 +91,7 @@ def test_gradient_reaches_stage5_and_fc_but_not_the_trunk():
 def test_head_activations_feed_excitation():
     cascade = random_cascade()
     boxes = torch.tensor([[0.0, 0.0, 30.0, 30.0], [20.0, 20.0, 64.0, 64.0]])
-    output = cascade.classification(cascade.trunk(torch.rand(3, 64, 64) * 255), boxes)
+    (output,) = cascade.classification([cascade.trunk(torch.rand(3, 64, 64) * 255)], [boxes])
     pooled, hidden, last = output.activations
     assert pooled.shape == (2, 128, 7, 7)
     assert hidden.shape == last.shape == (2, 16)
@@ -101,5 +101,20 @@ def test_head_activations_feed_excitation():
 
 def test_no_proposals():
     cascade = random_cascade()
-    output = cascade.classification(cascade.trunk(torch.rand(3, 64, 64) * 255), torch.zeros(0, 4))
+    trunk = cascade.trunk(torch.rand(3, 64, 64) * 255)
+    (output,) = cascade.classification([trunk], [torch.zeros(0, 4)])
     assert output.logits.shape == (0, 3)
+
+
+def test_images_of_a_batch_do_not_touch_each_other():
+    """Images of different sizes and numbers of proposals give what each gives alone."""
+    cascade = random_cascade()
+    trunks = [cascade.trunk(torch.rand(3, *size) * 255) for size in ((64, 64), (48, 80), (32, 40))]
+    boxes = [torch.rand(count, 4).cumsum(1) * 30 for count in (5, 0, 3)]
+    together = cascade.classification(trunks, boxes)
+    assert [len(output.logits) for output in together] == [5, 0, 3]
+    for trunk, own, output in zip(trunks, boxes, together, strict=True):
+        (alone,) = cascade.classification([trunk], [own])
+        assert torch.equal(alone.activations[0], output.activations[0])
+        assert torch.allclose(alone.logits, output.logits, atol=1e-6)
+        assert torch.allclose(alone.second, output.second, atol=1e-6)

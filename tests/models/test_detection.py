@@ -90,7 +90,7 @@ def test_weights_scale_the_losses():
         trunk = cascade.trunk(torch.full((3, 64, 64), 90.0))
         goal = targets([0.8 * factor, 0.4 * factor])
         losses.append(
-            cascade.detection.loss(trunk, goal, (64, 64), torch.Generator().manual_seed(0))
+            cascade.detection.loss([trunk], [goal], [(64, 64)], [torch.Generator().manual_seed(0)])
         )
     for name in ("rpn_box", "roi_class", "roi_box"):
         assert losses[0][name].item() > 0
@@ -120,7 +120,7 @@ def detect(rois, probability, tags=None, *, offsets=None, **config: object):
     logits = torch.tensor(probability).reshape(-1, 4).log()
     second = torch.zeros(len(rois), 4) if offsets is None else torch.tensor(offsets)
     module.rpn = FixedRpn(rois)
-    module.head = lambda features, boxes: HeadOutput((rois, rois, rois), logits, second)
+    module.head = lambda features, boxes: [HeadOutput((rois, rois, rois), logits, second)]
     return module.detect(torch.zeros(1, 1, 1, 1), (100, 100), tags)
 
 

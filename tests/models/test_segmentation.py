@@ -131,6 +131,7 @@ def test_no_masks_no_loss():
     targets = disk()
     trunk = cascade.trunk(picture(targets))
     generator = torch.Generator().manual_seed(0)
-    losses = cascade.refinement.loss(trunk, targets._replace(masks=None), (64, 64), generator)
+    goal = targets._replace(masks=None)
+    losses = cascade.refinement.loss([trunk], [goal], [(64, 64)], [generator])
     assert losses["mask"].item() == 0
     sum(losses.values()).backward()

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from tiny_cascade import tiny_config
 
-from labelpenet.training.examples import Example, endless, load_example
-from labelpenet.types import Dataset, ImageRecord, Instances
+from labelpenet.training.examples import Example, Order, load_example, seed_for
+from labelpenet.types import ImageRecord, Instances
 
 HEIGHT, WIDTH = 40, 60
 BOX = torch.tensor([[10.0, 5.0, 30.0, 25.0]])
@@ -20,6 +20,12 @@ def record(tmp_path) -> ImageRecord:
     image[5:25, 10:30] = 255
     Image.fromarray(image).save(tmp_path / "a.png")
     return ImageRecord("a", tmp_path / "a.png", (0,))
+
+
+def example_of(size, scale, flipped) -> Example:
+    image = torch.zeros((3, *size), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    return Example(ImageRecord("a", "a.png", (0,)), image, scale, flipped, generator)
 
 
 def mask() -> torch.Tensor:
@@ -49,7 +55,7 @@ def test_boxes_and_masks_stay_on_the_object(record, side):
 
 
 def test_by_hand():
-    example = Example(torch.zeros((3, 20, 30), dtype=torch.uint8), 0.5, True)
+    example = example_of((20, 30), 0.5, True)
     assert example.boxes(BOX).tolist() == [[15.0, 2.5, 25.0, 12.5]]
     assert example.boxes(torch.zeros((0, 4))).shape == (0, 4)
     left = torch.zeros((1, 20, 30), dtype=torch.bool)
@@ -73,7 +79,7 @@ def test_the_longer_side_is_capped(record):
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_targets(weighted):
-    example = Example(torch.zeros((3, HEIGHT, WIDTH), dtype=torch.uint8), 1.0, False)
+    example = example_of((HEIGHT, WIDTH), 1.0, False)
     instances = Instances(BOX, torch.tensor([1]), torch.tensor([0.25]), mask())
     targets = example.targets(instances, weighted)
     assert targets.boxes.tolist() == BOX.tolist()
@@ -82,10 +88,21 @@ def test_targets(weighted):
     assert torch.equal(targets.masks, mask())
 
 
-def test_endless_shows_every_image_once_a_round(tmp_path):
-    records = tuple(ImageRecord(f"{i}", tmp_path / f"{i}.png") for i in range(5))
-    dataset = Dataset(("a",), records)
-    names = endless(dataset, torch.Generator().manual_seed(0))
-    rounds = [[next(names).name for _ in range(5)] for _ in range(4)]
+def test_order_shows_every_image_once_a_round(tmp_path):
+    records = [ImageRecord(f"{i}", tmp_path / f"{i}.png") for i in range(5)]
+    order = Order(records, (0, 1))
+    names = [order[i].name for i in range(20)]
+    rounds = [names[i : i + 5] for i in range(0, 20, 5)]
     assert all(sorted(one) == list("01234") for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
+    again = Order(records, (0, 1))  # from any place, without those before it
+    assert [again[i].name for i in (13, 2, 19)] == [names[i] for i in (13, 2, 19)]
+    assert [Order(records, (0, 2))[i].name for i in range(20)] != names
+    assert [r.name for r in order.first(3)] == names[:3]
+    assert [r.name for r in order.first(12)] == names[:5]
+
+
+def test_seeds_differ():
+    keys = [(a, b, c) for a in range(3) for b in range(3) for c in range(30)]
+    assert len({seed_for(*key) for key in keys}) == len(keys)
+    assert seed_for(1, 2) == seed_for(1, 2)

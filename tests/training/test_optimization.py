@@ -13,6 +13,10 @@ from labelpenet.training.optimization import Stepper, parameter_groups
 RATES = {"rate": 0.1, "fc6_rate": 0.5, "fc7_rate": 0.25, "stage5_rate": 0.125}
 
 
+def stepper_of(module: nn.Module, config: TrainConfig, steps: int) -> Stepper:
+    return Stepper(parameter_groups(module, config, config.rate), config, steps)
+
+
 class Layers(nn.Module):
     """One layer of each name that has a rate of its own, and one that has none."""
 
@@ -29,7 +33,7 @@ def test_rates_by_layer():
     module = Layers()
     config = TrainConfig(**RATES, weight_decay=0.01)
     rates = {}
-    for group in parameter_groups(module, config):
+    for group in parameter_groups(module, config, config.rate):
         for parameter in group["params"]:
             rates[id(parameter)] = (group["lr"], group["weight_decay"])
     factors = {"stage5.0": 0.125, "fc.fc6": 0.5, "fc.fc7": 0.25, "fc8c": 1.0}
@@ -44,7 +48,7 @@ def test_every_module_has_the_named_layers(number):
     """The names that the rates go by are the modules' own: a renamed layer would lose its rate."""
     cascade = random_cascade()
     config = with_values(tiny_config(), "train", **RATES).train
-    groups = parameter_groups(cascade.module(number), config)
+    groups = parameter_groups(cascade.module(number), config, config.rate)
     assert {group["lr"] for group in groups} == {0.1, 0.05, 0.025, 0.0125}
     count = sum(len(group["params"]) for group in groups)
     assert count == len(list(cascade.module(number).parameters()))
@@ -53,7 +57,7 @@ def test_every_module_has_the_named_layers(number):
 def test_frozen_parameters_are_left_out():
     module = Layers()
     module.stage5.requires_grad_(False)
-    parameters = [p for g in parameter_groups(module, TrainConfig()) for p in g["params"]]
+    parameters = [p for g in parameter_groups(module, TrainConfig(), 1.0) for p in g["params"]]
     assert len(parameters) == 6
 
 
@@ -61,7 +65,7 @@ def test_frozen_parameters_are_left_out():
 def test_schedule(optimizer):
     """Warm-up over a tenth of the steps at most, then the full rate, then a tenth of it."""
     config = TrainConfig(optimizer=optimizer, rate=1.0, warmup=4, decay_at=0.8)
-    stepper = Stepper(nn.Linear(1, 1), config, 100)
+    stepper = stepper_of(nn.Linear(1, 1), config, 100)
     rates = []
     for _ in range(100):
         rates.append(stepper.optimizer.param_groups[0]["lr"])
@@ -74,7 +78,7 @@ def test_schedule(optimizer):
 
 
 def test_warmup_is_short_in_a_short_run():
-    stepper = Stepper(nn.Linear(1, 1), TrainConfig(rate=1.0, warmup=200), 2)
+    stepper = stepper_of(nn.Linear(1, 1), TrainConfig(rate=1.0, warmup=200), 2)
     assert stepper.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
 
 
@@ -83,7 +87,7 @@ def test_warmup_is_short_in_a_short_run():
 @pytest.mark.parametrize("first", [True, False])
 def test_a_bad_gradient_changes_nothing(optimizer, bad, first):
     module = nn.Linear(3, 2)
-    stepper = Stepper(module, TrainConfig(optimizer=optimizer, rate=0.1), 20)
+    stepper = stepper_of(module, TrainConfig(optimizer=optimizer, rate=0.1), 20)
     if not first:
         module(torch.ones(1, 3)).sum().backward()
         stepper.step()
@@ -102,9 +106,33 @@ def test_a_bad_gradient_changes_nothing(optimizer, bad, first):
 def test_gradients_are_clipped():
     module = nn.Linear(1, 1, bias=False)
     config = TrainConfig(optimizer=Optimizer.SGD, rate=1.0, clip=0.5, momentum=0, weight_decay=0)
-    stepper = Stepper(module, config, 5)
+    stepper = stepper_of(module, config, 5)
     before = float(module.weight.detach())
     module.weight.grad = torch.full((1, 1), 100.0)
     rate = stepper.optimizer.param_groups[0]["lr"]
     assert stepper.step() == 100.0
     assert before - float(module.weight.detach()) == pytest.approx(0.5 * rate, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_going_on_from_a_state(optimizer):
+    """Stopped after any step and taken up again: the same weights, the same rates."""
+    config = TrainConfig(optimizer=optimizer, rate=0.1, warmup=3, decay_at=0.5)
+
+    def course(stop: int) -> list[float]:
+        torch.manual_seed(0)
+        module = nn.Linear(3, 2)
+        stepper = stepper_of(module, config, 10)
+        for step in range(10):
+            if step == stop:
+                kept = {k: v.clone() for k, v in module.state_dict().items()}, stepper.state()
+                module = nn.Linear(3, 2)
+                stepper = stepper_of(module, config, 10)
+                module.load_state_dict(kept[0])
+                stepper.load_state(kept[1])
+            module(torch.full((1, 3), float(step))).square().sum().backward()
+            stepper.step()
+        return [*module.weight.flatten().tolist(), stepper.rate]
+
+    undisturbed = course(-1)
+    assert all(course(stop) == undisturbed for stop in (0, 1, 4, 5, 9))

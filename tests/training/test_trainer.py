@@ -12,8 +12,8 @@ from tiny_cascade import random_cascade, scene_data, tiny_config, with_values
 from labelpenet.data import Proposals, ProposalStore, write_proposals, write_scenes
 from labelpenet.models.cascade import CheckpointError, load_checkpoint
 from labelpenet.training.run import train_cascade
-from labelpenet.training.targets import TargetStore
-from labelpenet.training.trainer import Trainer, TrainingError, keep_for_training, refuse
+from labelpenet.training.targets import TargetStore, keep_for_training
+from labelpenet.training.trainer import Trainer, TrainingError, refuse
 from labelpenet.types import Dataset, ImageRecord, Instances
 
 
@@ -43,8 +43,7 @@ def state(path):
 
 
 def assert_same_run(out, other):
-    for number in range(5):
-        name = f"module{number}.pt"
+    for name in (*(f"module{number}.pt" for number in range(5)), "forward_backward.pt"):
         ours, theirs = state(out / name), state(other / name)
         assert ours.keys() == theirs.keys()
         differ = [key for key in ours if not torch.equal(ours[key], theirs[key])]
@@ -114,12 +113,25 @@ def test_losses_are_written(trained):
         rows = list(csv.DictReader(file))
     names: dict[str, set[str]] = {}
     for row in rows:
-        names.setdefault(row["module"], set()).add(row["loss"])
+        names.setdefault(row["stage"], set()).add(row["name"])
         assert float(row["value"]) >= 0  # false for NaN too
         assert row["step"] == "2"
+    always = {"rate", "gradient"}
     boxes = {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
     masks = boxes | {"mask"}
-    assert names == {"0": {"tags"}, "1": {"multi_label"}, "2": boxes, "3": masks, "4": masks}
+    both = {
+        *(f"forward_{number}_{name}" for number in (3, 4) for name in masks),
+        *(f"forward_2_{name}" for name in boxes),
+        *(f"backward_2_{name}" for name in boxes),
+        *(f"backward_3_{name}" for name in masks),
+        "forward_1_multi_label",
+        "backward_1_multi_label",
+        "backward_1_single_label",
+        "agreement_2",
+        "agreement_3",
+    }
+    expected = {"0": {"tags"}, "1": {"multi_label"}, "2": boxes, "3": masks, "4": masks, "5": both}
+    assert names == {stage: found | always for stage, found in expected.items()}
 
 
 def test_same_seed_same_run(trained, tmp_path, config, data):
@@ -156,7 +168,7 @@ def test_stopped_and_resumed(trained, tmp_path, config, data, after):
         assert not (tmp_path / f"module{after + 1}.pt").exists()
     torch.rand(7)  # another process has other random numbers behind it
     trainer = Trainer(config, *data, tmp_path)
-    assert trainer.trained == after
+    assert trainer.done == after
     trainer.run()
     assert_same_run(trained, tmp_path)
 
@@ -173,7 +185,7 @@ def test_a_finished_run_is_left_alone(trained, config, data):
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     trainer = Trainer(config, *data, trained)
     trainer.run()
-    assert trainer.trained == 4
+    assert trainer.done == 5
     assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
 
 
@@ -263,15 +275,15 @@ def test_unreadable_images_stop_before_proposals_are_computed(tmp_path, config):
 
 def test_an_image_without_targets_trains_on_background(config):
     """What a module found can be nothing at all; the next one must not stumble over it."""
-    from labelpenet.training.examples import Example
+    from labelpenet.training.examples import Example, generator_for
     from labelpenet.training.steps import detection_loss
 
     cascade = random_cascade()
-    example = Example(torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8), 1.0, False)
-    record = ImageRecord("a", "a.png", (0,))
+    image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    example = Example(ImageRecord("a", "a.png", (0,)), image, 1.0, False, generator_for(0))
     for number in (2, 3, 4):
         loss = detection_loss(cascade, number, {"a": Instances.empty(64, 64)})
-        losses = loss(record, example, torch.Generator().manual_seed(0))
+        losses = loss([example])
         total = torch.stack(list(losses.values())).sum()
         assert torch.isfinite(total)
         assert losses["rpn_box"].item() == losses["roi_box"].item() == 0

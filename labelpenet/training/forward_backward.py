@@ -1,0 +1,157 @@
+"""Forward-backward learning with curriculum (Label-PEnet 3.3, fig. 1).
+
+Every iteration takes two steps on one batch, all layers learning, the trunk too. Forward, the
+modules 1 to 4 learn, each from what the one before it finds in these images. Backward, module 4
+labels for module 3, 3 for 2, and the detections of 2 label the proposals of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from labelpenet.data.proposals import ProposalStore
+from labelpenet.inference import Predictor
+from labelpenet.models.cascade import Cascade
+from labelpenet.models.classification import multi_label_loss
+from labelpenet.models.detection import Losses, Targets, mean_losses
+from labelpenet.ops import box_iou
+from labelpenet.training.examples import Example
+from labelpenet.training.loop import Values
+from labelpenet.training.steps import draw_proposals, labelled_loss, single_label_loss
+from labelpenet.training.targets import keep_for_training
+from labelpenet.types import Instances
+
+PHASES = 2
+
+
+class ForwardBackward:
+    """The losses of both phases.
+
+    Args:
+        cascade: Pre-trained.
+        proposals: Of the training images.
+    """
+
+    def __init__(self, cascade: Cascade, proposals: ProposalStore) -> None:
+        self.cascade = cascade
+        self.proposals = proposals
+        self.config = cascade.config
+        self._forward_labels: dict[tuple[str, int], Instances] = {}
+
+    def __call__(self, step: int, examples: Sequence[Example]) -> tuple[Losses, Values]:
+        """Forward in even steps, backward in odd ones."""
+        trunks = [self.cascade.trunk(example.image) for example in examples]
+        boxes = [draw_proposals(example, self.proposals, self.cascade) for example in examples]
+        if step % PHASES == 0:
+            return self._forward(trunks, boxes, examples), {}
+        return self._backward(trunks, boxes, examples)
+
+    def _forward(
+        self, trunks: Sequence[Tensor], boxes: Sequence[Tensor], examples: Sequence[Example]
+    ) -> Losses:
+        outputs = self.cascade.classification(trunks, boxes)
+        losses = mean_losses(
+            [
+                {"forward_1_multi_label": multi_label_loss(output, example.record.labels)}
+                for output, example in zip(outputs, examples, strict=True)
+            ]
+        )
+        self._forward_labels.clear()
+        for number in (2, 3, 4):
+            found = self._labels(number - 1, trunks, examples)
+            for example, instances in zip(examples, found, strict=True):
+                self._forward_labels[example.record.name, number] = instances
+            losses |= self._learn(number, found, trunks, examples, "forward")
+        return losses
+
+    def _backward(
+        self, trunks: Sequence[Tensor], boxes: Sequence[Tensor], examples: Sequence[Example]
+    ) -> tuple[Losses, Values]:
+        losses: Losses = {}
+        values: Values = {}
+        found = self._labels(4, trunks, examples)
+        for number in (3, 2):
+            losses |= self._learn(number, found, trunks, examples, "backward")
+            values[f"agreement_{number}"] = self._agreement(number, found, examples)
+            found = self._labels(number, trunks, examples)
+        outputs = self.cascade.classification(trunks, boxes)
+        overlap = self.config.train.backward_iou
+        own = []
+        for output, box, instances, example in zip(outputs, boxes, found, examples, strict=True):
+            goal = self._goal(instances)
+            own.append(
+                {
+                    "backward_1_multi_label": multi_label_loss(output, example.record.labels),
+                    "backward_1_single_label": single_label_loss(output, box, goal, overlap),
+                }
+            )
+        return losses | mean_losses(own), values
+
+    def _learn(
+        self,
+        number: int,
+        found: Sequence[Instances],
+        trunks: Sequence[Tensor],
+        examples: Sequence[Example],
+        phase: str,
+    ) -> Losses:
+        goals = [self._goal(instances) for instances in found]
+        losses = labelled_loss(self.cascade, number, trunks, goals, examples)
+        return {f"{phase}_{number}_{name}": value for name, value in losses.items()}
+
+    def _goal(self, found: Instances) -> Targets:
+        """Instances of an example's frame as targets."""
+        weighted = self.config.train.instance_weights
+        weights = found.scores if weighted else torch.ones_like(found.scores)
+        return Targets(found.boxes, found.labels, weights, found.masks)
+
+    def _labels(
+        self, number: int, trunks: Sequence[Tensor], examples: Sequence[Example]
+    ) -> list[Instances]:
+        """What module `number` finds in each example, in its frame, the tags known."""
+        found = []
+        with evaluating(self.cascade) as predictor:
+            for trunk, example in zip(trunks, examples, strict=True):
+                image = example.image.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+                boxes = example.boxes(
+                    torch.from_numpy(
+                        self.proposals[example.record.name][: self.config.proposals.train_limit]
+                    )
+                ).numpy()
+                tags = example.record.labels
+                answer = predictor.on_trunk(
+                    trunk.detach(), image, example.size, 1.0, boxes, number, tags
+                )
+                score = self.config.detection.label_score
+                found.append(keep_for_training(answer.instances, score, tags))
+        return found
+
+    def _agreement(
+        self, number: int, found: Sequence[Instances], examples: Sequence[Example]
+    ) -> float:
+        """How well the labels of this phase for module `number` cover those of the forward one.
+
+        The mean best IoU, among labels of the same class, over the forward labels.
+        """
+        best = []
+        for instances, example in zip(found, examples, strict=True):
+            before = self._forward_labels.get((example.record.name, number))
+            if before is None or len(before) == 0:
+                continue
+            iou = box_iou(before.boxes, instances.boxes)
+            iou = iou * (before.labels[:, None] == instances.labels)
+            best.append(iou.amax(1) if len(instances) else torch.zeros(len(before)))
+        return float(torch.cat(best).mean()) if best else 0.0
+
+
+@contextmanager
+def evaluating(cascade: Cascade) -> Iterator[Predictor]:
+    """A predictor on the cascade as it is now; training mode comes back afterwards."""
+    try:
+        yield Predictor(cascade)
+    finally:
+        cascade.train()
