@@ -11,6 +11,7 @@ from tiny_cascade import random_cascade, scene_data, tiny_config, with_values
 
 from labelpenet.data import Proposals, ProposalStore, write_proposals, write_scenes
 from labelpenet.models.cascade import CheckpointError, load_checkpoint
+from labelpenet.training.optimization import Stepper
 from labelpenet.training.run import train_cascade
 from labelpenet.training.targets import TargetStore, keep_for_training
 from labelpenet.training.trainer import Trainer, TrainingError, refuse
@@ -171,6 +172,49 @@ def test_stopped_and_resumed(trained, tmp_path, config, data, after):
     assert trainer.done == after
     trainer.run()
     assert_same_run(trained, tmp_path)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3, 4, 5])
+def test_stopped_within_a_stage(tmp_path, data, stage, monkeypatch):
+    """Killed at some step behind a checkpoint, the run ends with the weights of an undisturbed one.
+
+    Losses are compared as well: what was logged behind the checkpoint is logged once.
+    """
+    config = tiny_config(
+        "train.steps=[3,2,3,3]",
+        "train.trunk_steps=3",
+        "train.forward_backward_steps=2",
+        "train.checkpoint_every=1",
+        "calibration.crf.iterations=0",
+    )
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    Trainer(config, *data, whole).run()
+    steps, stop = 0, 3 if stage == 5 else 2
+    step = Stepper.step
+
+    def stopping(stepper):
+        nonlocal steps
+        if trainer.done == stage - 1:
+            steps += 1
+            if steps == stop + 1:
+                raise KeyboardInterrupt
+        return step(stepper)
+
+    monkeypatch.setattr(Stepper, "step", stopping)
+    trainer = Trainer(config, *data, broken)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    monkeypatch.undo()
+    assert (broken / "state.pt").exists()
+    Trainer(config, *data, broken).run()
+    assert not (broken / "state.pt").exists()
+    ours, theirs = (state(out / "forward_backward.pt") for out in (whole, broken))
+    assert not [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    courses = []
+    for out in (whole, broken):
+        with (out / "losses.csv").open(newline="") as file:
+            courses.append([row[:4] for row in csv.reader(file)])
+    assert courses[0] == courses[1]
 
 
 def test_killed_between_checkpoint_and_targets(trained, tmp_path, config, data):

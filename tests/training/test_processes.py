@@ -1,0 +1,87 @@
+"""Two processes share a run by torchrun and learn what one process learns."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_cascade import OVERRIDES, scene_data, tiny_config
+
+import labelpenet
+from labelpenet.data import write_scenes
+from labelpenet.models.cascade import load_checkpoint
+from labelpenet.training.engine import Engine
+from labelpenet.training.targets import TargetStore
+
+# Each process draws its own dropout masks; everything else follows from the place in the batch.
+SETTINGS = (*OVERRIDES, "model.dropout=0", "train.forward_backward_steps=1")
+
+
+def train(out: Path, scenes: Path, processes: int) -> None:
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone"]
+        launcher += [f"--nproc-per-node={processes}"]
+    settings = [part for value in SETTINGS for part in ("--set", value)]
+    boxes = scenes.parent / "proposals.parquet"
+    command = [*launcher, "-m", "labelpenet", "--threads", "1", "train", str(scenes), str(out)]
+    command += ["--split", "train", "--proposals", str(boxes), *settings]
+    root = Path(labelpenet.__file__).resolve().parents[1]  # the package that is tested
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=scenes,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def losses(out: Path) -> dict[tuple[str, str, str], float]:
+    with (out / "losses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {(r["stage"], r["step"], r["name"]): float(r["value"]) for r in rows}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("processes")
+    write_scenes(folder / "scenes", 5, seed=1, test_count=0, size=(64, 64))
+    scene_data(folder / "scenes", tiny_config())
+    outs = (folder / "one", folder / "two")
+    for processes, out in enumerate(outs, 1):
+        train(out, folder / "scenes", processes)
+    return outs
+
+
+def test_same_losses(runs):
+    one, two = map(losses, runs)
+    assert one.keys() == two.keys()
+    assert {stage for stage, _, _ in one} == {"0", "1", "2", "3", "4", "5"}
+    for key, value in one.items():
+        if "agreement" not in key[2]:  # a figure for the log, of the first process's images
+            assert two[key] == pytest.approx(value, rel=2e-3, abs=1e-4), key
+
+
+def test_same_labels(runs):
+    for number in (1, 2, 3):
+        one, two = (TargetStore.open(out / f"targets{number}.parquet") for out in runs)
+        assert one.names() == two.names()
+        assert not list(runs[1].glob(".targets*"))
+
+
+def test_same_weights(runs):
+    for name in ("module0.pt", "module1.pt", "forward_backward.pt"):
+        one, two = (load_checkpoint(out / name)[0].state_dict() for out in runs)
+        for key, value in one.items():
+            assert torch.allclose(value, two[key], rtol=1e-2, atol=1e-3), (name, key)
+
+
+def test_a_batch_that_cannot_be_shared(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"train\.batch: expected a multiple of the 2 processes"):
+        Engine(tiny_config("train.batch=3"))
