@@ -229,7 +229,7 @@ class TrainConfig:
             leaves them as they are.
         trunk_batch: Images per such step.
         trunk_size: Side of the square crops that they are, in pixels.
-        trunk_rate: Learning rate of trunk and stage 5 then; their classifier's is ten times it.
+        trunk_rate: Learning rate of trunk, stage 5 and fc6 then; their classifier's is `rate`.
         steps: Optimiser steps of modules 1 to 4, one after the other.
         forward_backward_steps: Iterations of forward-backward learning after them, each with a
             step of the modules 1 to 4 and one of 4 to 1; 0 ends with the cascade.

@@ -23,6 +23,7 @@ from labelpenet.training.optimization import Groups, Stepper
 from labelpenet.types import ImageRecord
 
 Values = dict[str, float]
+STATE = "state.pt"  # in the run's folder: what a stage that was stopped goes on from
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run_stage(
     Every `checkpoint_every` steps what is needed to go on is written to `out`/state.pt.
     """
     stepper = Stepper(stage.groups, config.train, stage.steps, engine)
-    state = out / "state.pt"
+    state = out / STATE
     first = _load(state, stage, stepper, engine)
     batches = _Batches(stage, config, engine, records)
     chief = engine.rank == 0

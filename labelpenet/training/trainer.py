@@ -29,11 +29,11 @@ from labelpenet.models.cascade import (
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
 from labelpenet.training.forward_backward import PHASES, ForwardBackward
-from labelpenet.training.loop import Stage, order, run_stage
+from labelpenet.training.loop import STATE, Stage, order, run_stage
 from labelpenet.training.optimization import parameter_groups
 from labelpenet.training.steps import classification_loss, detection_loss
 from labelpenet.training.targets import TargetStore, keep_for_training
-from labelpenet.training.trunk import share_stage5, trunk_stage
+from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
 from labelpenet.types import Dataset, ImageRecord, Instances
 
 FORWARD_BACKWARD = 5  # the stage after module 4
@@ -90,19 +90,13 @@ class Trainer:
         for number in range(self.done + 1, min(until, self.last) + 1):
             if 1 < number <= 4 and not self.targets(number - 1).exists():
                 self._write_targets(number - 1)
-            run_stage(
-                self._stage(number),
-                self.config,
-                self.engine,
-                self.dataset.records,
-                self.out,
-                self.console,
-            )
             if number == 0:
-                share_stage5(self.cascade)
+                self._train_trunk()
+            else:
+                self._run(self._stage(number))
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))
-                (self.out / "state.pt").unlink(missing_ok=True)
+                (self.out / STATE).unlink(missing_ok=True)
             self.engine.wait()
             self.done = number
         return self.cascade.eval()
@@ -135,11 +129,21 @@ class Trainer:
         cascade = Cascade(self.config, self.dataset.classes)
         return cascade, -1 if self.config.train.trunk_steps else 0
 
+    def _run(self, stage: Stage) -> None:
+        records = self.dataset.records
+        run_stage(stage, self.config, self.engine, records, self.out, self.console)
+
+    def _train_trunk(self) -> None:
+        classifier = TrunkClassifier(self.cascade).to(self.engine.device)
+        if self.config.model.weights is not None and not (self.out / STATE).exists():
+            with self.engine.autocast():
+                fit_classifier(classifier, self.dataset.records, self.config, self.console)
+        self._run(trunk_stage(self.cascade, classifier))
+        classifier.share(self.cascade)
+
     def _stage(self, number: int) -> Stage:
         train = self.config.train
         self.cascade.requires_grad_(True)
-        if number == 0:
-            return trunk_stage(self.cascade)
         if number == FORWARD_BACKWARD:
             return Stage(
                 number,

@@ -81,11 +81,15 @@ def test_trunk_is_taught_and_shared(trained, config, data):
     taught = state(trained / "module0.pt")
     changed = {key for key in taught if not torch.equal(taught[key], fresh[key])}
     assert any(key.startswith("backbone.trunk.") for key in changed)
-    assert all(key.startswith("backbone.trunk.") or "stage5" in key for key in changed)
-    for name in ("detection.stage5", "refinement.stage5", "segmentation.stage5"):
+    heads = ("stage5", "fc.fc6", "fc.fc7", "fc8c")
+    assert all(key.startswith("backbone.trunk.") or any(h in key for h in heads) for key in changed)
+    for name in ("detection", "refinement", "segmentation"):
         for key in [k for k in taught if k.startswith("classification.stage5")]:
-            other = key.replace("classification.stage5", name)
+            other = key.replace("classification", name)
             assert torch.equal(taught[key], taught[other]), other
+    fc8c = taught["classification.fc8c.weight"]
+    assert torch.equal(taught["detection.fc8c.weight"][:-1], fc8c)
+    assert not taught["detection.fc8c.bias"][-1]
 
 
 def test_checkpoints_say_what_is_trained(trained, data):
