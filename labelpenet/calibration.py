@@ -133,14 +133,20 @@ def _attention(
         torch.tensor([len(m) for m in members], device=member.device),
     )
     used, place = torch.unique(member, return_inverse=True)
-    maps = excitation_maps(
-        [a[proposals.rows[used]] for a in proposals.activations],
-        proposals.weights,
-        proposals.classes[used],
-        proposals.start[used],
-    )
+    maps = proposal_maps(proposals, used)[place]
     boxes = proposals.boxes[member]
-    return project_attention(maps[place], boxes, owner, len(members), size, mode=config.projection)
+    return project_attention(maps, boxes, owner, len(members), size, mode=config.projection)
+
+
+def proposal_maps(proposals: Proposals, entries: Tensor) -> Tensor:
+    """Proposal attention maps [E, 7, 7] of some entries, by their indices [E]."""
+    rows = proposals.rows[entries]
+    return excitation_maps(
+        [a[rows] for a in proposals.activations],
+        proposals.weights,
+        proposals.classes[entries],
+        proposals.start[entries],
+    )
 
 
 def heat_maps(
