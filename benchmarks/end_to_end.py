@@ -14,6 +14,7 @@ their users could do without a new kernel (see peer_pipeline.PeerPipeline).
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import sys
@@ -85,7 +86,10 @@ class Ours:
     """labelpenet's own path from a file to objects."""
 
     def __init__(self, cascade: Cascade) -> None:
-        self.predictor = Predictor(cascade)
+        ready = copy.deepcopy(cascade)  # as labelpenet.labeler.Labeler has it
+        if cascade.config.train.precision == "bf16":
+            ready.round_weights()
+        self.predictor = Predictor(ready)
         self.config = cascade.config
 
     def __call__(

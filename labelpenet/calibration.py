@@ -55,7 +55,7 @@ class Proposals:
         start: [E] probability of c_i, the start signal of Excitation BP.
         heat: [E] >= 0, what each adds to its class's object heat-map.
         rows: [E] int64, the entry's proposal: its row of the activations.
-        activations: The head's: [R, C, 7, 7], [R, D], [R, D].
+        activations: The head's: [R, C, 7, 7], [R, D], [R, D]; float32, or what autocast made.
         weights: Of fc6, fc7 and the classifier, for Excitation BP.
     """
 
@@ -139,10 +139,13 @@ def _attention(
 
 
 def proposal_maps(proposals: Proposals, entries: Tensor) -> Tensor:
-    """Proposal attention maps [E, 7, 7] of some entries, by their indices [E]."""
+    """Proposal attention maps [E, 7, 7] of some entries, by their indices [E].
+
+    In the precision of the weights.
+    """
     rows = proposals.rows[entries]
     return excitation_maps(
-        [a[rows] for a in proposals.activations],
+        [a[rows].to(proposals.weights.classifier.dtype) for a in proposals.activations],
         proposals.weights,
         proposals.classes[entries],
         proposals.start[entries],

@@ -50,7 +50,7 @@ class ClassificationModule(nn.Module):
 
 def pool(features: Tensor, boxes: Tensor, grid: Grid, size: int) -> Tensor:
     """ROI max pooling of one image's features [1, C, h, w] -> [R, C, size, size]."""
-    return roi_pool(features.float(), [grid.shift(boxes)], size, 1 / grid.stride)
+    return roi_pool(features, [grid.shift(boxes)], size, 1 / grid.stride)
 
 
 def combined_scores(output: HeadOutput) -> Tensor:
