@@ -157,7 +157,7 @@ class Predictor:
             classes=own,
             start=softmax[rows, own],
             heat=softmax[rows, own] * torch.softmax(output.second, 0)[rows, own],
-            rows=rows,
+            rows=rows if output.rows is None else output.rows,
             activations=output.activations,
             weights=self._positive(1, module.fc, module.fc8c),
         )
