@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .tables import DASH, Case, Run, devices, peer_column, ratio
+from .tables import DASH, Case, Run, commit, devices, peer_column, ratio
 
 OK, FELL, WRONG, NEW, UNMEASURED = "ok", "fell", "wrong", "not stored", "not comparable"
 
@@ -57,7 +57,7 @@ def show(stored: Run, now: Run, tolerance: float, console: Console) -> list[Verd
     """Prints the verdicts and returns them."""
     verdicts = compare(stored, now, tolerance)
     about = stored["machine"]
-    title = f"against {about['cpu']}, commit {about['commit'][:7]}, {about['date']}"
+    title = f"against {about['cpu']}, commit {commit(stored)}, {about['date']}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("case")
     table.add_column("ratio to")

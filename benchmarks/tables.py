@@ -45,13 +45,13 @@ def figures(case: Case, device: str) -> list[str]:
     """A row of `FIGURES`: three times in ms, then how our kernel stands."""
     ours, peer = f"ours {device}", peer_column(device)
     cells = [_time(case, column) for column in ("reference", ours, peer)]
-    cells += [_digits(ratio(case, other, ours)) for other in ("reference", peer)]
+    cells += [digits(ratio(case, other, ours)) for other in ("reference", peer)]
     numbers = case["columns"].get(ours, {})
     share = numbers.get("of_ceiling")
     cells.append(DASH if share is None else f"{100 * share:.0f} %")
     peak, dense = numbers.get("peak_bytes"), numbers.get("dense_bytes")
-    memory = DASH if peak is None else _digits(peak / 2**20)
-    return [*cells, f"{memory} ({_digits(dense / 2**20)})" if dense else memory]
+    memory = DASH if peak is None else digits(peak / 2**20)
+    return [*cells, f"{memory} ({digits(dense / 2**20)})" if dense else memory]
 
 
 def markdown(run: Run) -> str:
@@ -84,7 +84,7 @@ def show(run: Run, console: Console) -> None:
             peer = f" ({case['peer']})" if case["peer"] else ""
             table.add_row(f"  {case['case']}{peer}", *figures(case, device))
         console.print(table)
-    console.print(about(run), highlight=False)
+    console.print(about(run), highlight=False, markup=False)
     for note in notes(run):
         console.print(f"- {note}", highlight=False, markup=False)
 
@@ -115,7 +115,7 @@ def about(run: Run) -> str:
     parts.append(", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
     if "photo" in found:
         parts.append(f"Photo: {found['photo']}.")
-    parts.append(f"Commit {found['commit'][:7]}, {found['date']}.")
+    parts.append(f"Commit {commit(run)}, {found['date']}.")
     for device, values in run["ceilings"].items():
         parts.append(
             f"Ceilings, {device}: copy {values['copy'] / 1e9:.1f} GB/s, matrix product"
@@ -128,13 +128,19 @@ def about(run: Run) -> str:
     return " ".join(parts)
 
 
+def commit(run: Run) -> str:
+    """In short; files that were changed since are no secret."""
+    full = run["machine"]["commit"]
+    return f"{full[:7]}{'-dirty' if full.endswith('-dirty') else ''}"
+
+
 def _time(case: Case, column: str) -> str:
     if case["columns"].get(column, {}).get("wrong"):
         return "wrong"
-    return _digits(median(case, column))
+    return digits(median(case, column))
 
 
-def _digits(value: float | None) -> str:
+def digits(value: float | None) -> str:
     """Three digits, no exponent."""
     if value is None:
         return DASH
