@@ -382,4 +382,6 @@ def test_small_cases_are_right(op):
         if case.op == op and case.name.startswith(("10 x", "5 prop", "20 maps", "1,600 maps")):
             checked = case if case.check_inputs is None else cases.small(case, case.name)
             for column in ("ours CPU", "peer"):
-                harness._check(checked, column, harness._implementation(checked, column)[0], "cpu")
+                found = harness._implementation(checked, column)[0]
+                if not isinstance(found, Absent):
+                    harness._check(checked, column, found, "cpu")
