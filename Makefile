@@ -14,9 +14,10 @@ demo: $(BIN)/python  ## install and run the demo
 test: $(BIN)/python  ## install with the test extra and run the tests
 	$(BIN)/pip install '.[test]' && $(BIN)/python -P -m pytest
 
-# opencv-python-headless, which labelpenet needs, and the contrib build write the same files: the
-# peer among them, selective search, is there if contrib's come last
-.venv-bench/bin/labelpenet: pyproject.toml $(shell git ls-files csrc labelpenet benchmarks)
+# torch and torchvision are the registry's pair: torchvision's kernels load with the torch they were
+# built for alone. opencv-python-headless, which labelpenet needs, and the contrib build write the
+# same files: the peer among them, selective search, is there if contrib's come last.
+.venv-bench/bin/labelpenet: pyproject.toml $(wildcard $(shell git ls-files csrc labelpenet benchmarks))
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install '.[bench]'
 	.venv-bench/bin/pip install --no-deps --force-reinstall opencv-contrib-python-headless
