@@ -82,7 +82,7 @@ def bench(
     found = report.publish(rows)
     if photo is not None:
         found["machine"]["photo"] = photo.name
-    console = Console()
+    console = Console(width=max(100, Console().width))  # narrower, names fall apart
     tables.show(found, console)
     if json is not None:
         console.print(f"written to {report.save(found, json)}", soft_wrap=True)

@@ -73,7 +73,7 @@ def show(run: Run, console: Console) -> None:
     """The same for a terminal of 100 columns; a row per case under the name of its op."""
     for device in devices(run):
         table = Table(box=box.SIMPLE_HEAD, title=f"{device}, ms", title_justify="left")
-        table.add_column("case (peer)")
+        table.add_column("case (peer)", min_width=24)
         for heading in FIGURES:
             table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
         op = None
