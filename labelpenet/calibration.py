@@ -25,6 +25,10 @@ from labelpenet.ops import (
     unary_from_probability,
 )
 
+# Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others.
+# A few more rows cost little, since reading the weights takes most of the time.
+_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,7 +59,7 @@ class Proposals:
         start: [E] probability of c_i, the start signal of Excitation BP.
         heat: [E] >= 0, what each adds to its class's object heat-map.
         rows: [E] int64, the entry's proposal: its row of the activations.
-        activations: The head's: [R, C, 7, 7], [R, D], [R, D].
+        activations: The head's: [R, C, 7, 7], [R, D], [R, D]; float32, or what autocast made.
         weights: Of fc6, fc7 and the classifier, for Excitation BP.
     """
 
@@ -133,14 +137,27 @@ def _attention(
         torch.tensor([len(m) for m in members], device=member.device),
     )
     used, place = torch.unique(member, return_inverse=True)
-    maps = excitation_maps(
-        [a[proposals.rows[used]] for a in proposals.activations],
-        proposals.weights,
-        proposals.classes[used],
-        proposals.start[used],
-    )
+    maps = proposal_maps(proposals, used)[place]
     boxes = proposals.boxes[member]
-    return project_attention(maps[place], boxes, owner, len(members), size, mode=config.projection)
+    return project_attention(maps, boxes, owner, len(members), size, mode=config.projection)
+
+
+def proposal_maps(proposals: Proposals, entries: Tensor) -> Tensor:
+    """Proposal attention maps [E, 7, 7] of some entries, by their indices [E].
+
+    In the precision of the weights. Which other entries are asked for changes no bit of a map: not
+    promised by torch's matrix products, but tested for layers of whole tens of units on CPUs.
+    """
+    padding = -len(entries) % _ROWS
+    padded = torch.cat((entries, entries[:1].expand(padding)))
+    rows = proposals.rows[padded]
+    maps = excitation_maps(
+        [a[rows].to(proposals.weights.classifier.dtype) for a in proposals.activations],
+        proposals.weights,
+        proposals.classes[padded],
+        proposals.start[padded],
+    )
+    return maps[: len(entries)]
 
 
 def heat_maps(

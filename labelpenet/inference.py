@@ -157,8 +157,8 @@ class Predictor:
             classes=own,
             start=softmax[rows, own],
             heat=softmax[rows, own] * torch.softmax(output.second, 0)[rows, own],
-            rows=rows,
-            activations=[a.float() for a in output.activations],
+            rows=rows if output.rows is None else output.rows,
+            activations=output.activations,
             weights=self._positive(1, module.fc, module.fc8c),
         )
 
@@ -202,7 +202,7 @@ class Predictor:
             start=found.entry_scores,
             heat=found.entry_scores,
             rows=found.entry_rois,
-            activations=[a.float() for a in found.output.activations],
+            activations=found.output.activations,
             weights=self._positive(2, module.fc, module.fc8c),
         )
         boxes = _to_image(found.boxes, image, scale)
@@ -294,10 +294,12 @@ class Predictor:
         ).clamp(0, 1)
 
     def _positive(self, number: int, fc: FcHead, classifier: torch.nn.Linear) -> PositiveWeights:
-        """W+ of a module's fc6, fc7 and classifier, made once."""
+        """W+ of a module's fc6, fc7 and classifier, made once, in the precision of its products."""
         if number not in self._weights:
-            layers = (fc.fc6, fc.fc7, classifier)
-            self._weights[number] = positive_weights([x.weight.detach() for x in layers])
+            low = self.config.train.precision == "bf16"
+            dtype = torch.bfloat16 if low else torch.float32
+            weights = [x.weight.detach().to(dtype) for x in (fc.fc6, fc.fc7, classifier)]
+            self._weights[number] = positive_weights(weights)
         return self._weights[number]
 
 

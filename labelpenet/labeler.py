@@ -69,6 +69,8 @@ class Labeler:
         if trained == 0 or (module is not None and not 1 <= module <= trained):
             has = f"modules 1 to {trained}" if trained else "no trained module"
             raise CheckpointError(f"{checkpoint}: has {has}, asked for module {module}")
+        if cascade.config.train.precision == "bf16":
+            cascade.round_weights()
         self.module = trained if module is None else module
         self.classes = cascade.classes
         self.config = cascade.config

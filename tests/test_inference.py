@@ -231,3 +231,31 @@ def test_propose_is_within_the_limit():
     assert boxes.shape == (7, 4)
     assert boxes.dtype == np.float32
     assert np.array_equal(boxes, propose(photo(64, 64), config))
+
+
+@pytest.mark.parametrize("module", [1, 2, 4])
+def test_weights_rounded_before_are_the_same(module):
+    """What autocast rounds for every image may be rounded once: same bits."""
+    image, boxes = photo(50, 70), boxes_in(50, 70)
+    found = [
+        Predictor(cascade)(image, boxes, module, (0, 2))
+        for cascade in (
+            random_cascade("train.precision=bf16"),
+            random_cascade("train.precision=bf16").round_weights(),
+        )
+    ]
+    check(found[0], module, image)
+    for name in ("boxes", "labels", "scores", "masks"):
+        assert torch.equal(*(getattr(f.instances, name) for f in found)), name
+    for name, picture in found[0].maps.items():
+        assert torch.equal(picture, found[1].maps[name]), name
+
+
+def test_bfloat16_is_near_float32():
+    image, boxes = photo(50, 70), boxes_in(50, 70)
+    low, full = (
+        Predictor(random_cascade(f"train.precision={p}"))(image, boxes, 1, (1,))
+        for p in ("bf16", "fp32")
+    )
+    difference = (low.maps["attention"] - full.maps["attention"]).abs()
+    assert 0 < difference.max() < 0.1  # not the same, or bfloat16 was not in use

@@ -17,6 +17,7 @@ class HeadOutput(NamedTuple):
     activations: tuple[Tensor, Tensor, Tensor]  # [R, C, 7, 7], [R, D], [R, D], all >= 0
     logits: Tensor  # [R, classes], x^c; modules 2 to 4 have a last column for background
     second: Tensor  # [R, classes] proposal weights, or [R, 4] box offsets
+    rows: Tensor | None = None  # [R] the proposal's row of the activations; None is one each
 
 
 class ClassificationModule(nn.Module):
@@ -43,14 +44,38 @@ class ClassificationModule(nn.Module):
 
     def forward(self, features: Tensor, boxes: Tensor) -> HeadOutput:
         """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of one image."""
+        rows = None
+        if not torch.is_grad_enabled():  # proposals on the same cells are the same to the head
+            first, rows = distinct(self.grid.shift(boxes) / self.grid.stride)
+            boxes = boxes[first]
         pooled = pool(self.stage5(features), boxes, self.grid, 7)
         hidden, last = self.fc(pooled)
-        return HeadOutput((pooled, hidden, last), self.fc8c(last).float(), self.fc8w(last).float())
+        logits, second = self.fc8c(last).float(), self.fc8w(last).float()
+        if rows is not None:
+            logits, second = logits[rows], second[rows]
+        return HeadOutput((pooled, hidden, last), logits, second, rows)
+
+
+def distinct(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes [R, 4] that ROI pooling tells apart: it rounds corners to cells, half away from zero.
+
+    Args:
+        boxes: In cells.
+
+    Returns:
+        The indices [U] of the first box of each kind, and the kind [R] of every box.
+    """
+    twice = (2 * boxes.abs()).floor()  # unlike boxes + 0.5, not rounded itself
+    cells = (torch.div(twice + 1, 2, rounding_mode="floor") * boxes.sign()).long()
+    kinds, kind = torch.unique(cells, dim=0, return_inverse=True)
+    index = torch.arange(len(boxes), device=boxes.device)
+    first = index.new_full((len(kinds),), len(boxes)).scatter_reduce(0, kind, index, "amin")
+    return first, kind
 
 
 def pool(features: Tensor, boxes: Tensor, grid: Grid, size: int) -> Tensor:
     """ROI max pooling of one image's features [1, C, h, w] -> [R, C, size, size]."""
-    return roi_pool(features.float(), [grid.shift(boxes)], size, 1 / grid.stride)
+    return roi_pool(features, [grid.shift(boxes)], size, 1 / grid.stride)
 
 
 def combined_scores(output: HeadOutput) -> Tensor:

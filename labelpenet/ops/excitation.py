@@ -13,7 +13,7 @@ from labelpenet.ops._extension import kernels, launch
 from labelpenet.ops._register import Op
 
 _DTYPES = (torch.float32, torch.bfloat16)
-# The widest array that is not an input, [proposals of a chunk, C * h * w], stays under this size.
+# The widest array that is not an input, [proposals of a chunk, C * h * w], stays about this size.
 _CHUNK_BYTES = 64 << 20
 
 
@@ -174,6 +174,7 @@ def _excitation_maps(
     rows = max(1, _CHUNK_BYTES // (channels * cells * pooled.element_size()))
     chunks = max(1, -(-proposals // rows))
     rows = max(1, -(-proposals // chunks))  # equal chunks: a small last one wastes the products
+    rows += -rows % 32 if chunks > 1 else 0  # whole tens, so that every row's sums round alike
     buffers = [classifier.new_empty((rows, weight.shape[1])) for weight in (*hidden, classifier)]
     shares = [classifier.new_empty((rows, weight.shape[0])) for weight in hidden]
     threads, stream = launch(pooled)

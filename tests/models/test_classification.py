@@ -2,19 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from tiny_cascade import random_cascade
 from torch import Tensor
 
 from labelpenet.models.classification import (
     HeadOutput,
     combined_scores,
+    distinct,
     image_log_probabilities,
     multi_label_loss,
 )
+from labelpenet.ops import roi_pool
 
 NONE = (torch.empty(0),) * 3
 
@@ -103,3 +107,42 @@ def test_no_proposals():
     cascade = random_cascade()
     output = cascade.classification(cascade.trunk(torch.rand(3, 64, 64) * 255), torch.zeros(0, 4))
     assert output.logits.shape == (0, 3)
+
+
+edges = st.integers(-48, 96).map(lambda n: n / 16)  # halves of cells, and what lies between
+
+
+@settings(deadline=None, max_examples=50)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 12), st.just(4)), elements=edges))
+def test_boxes_of_a_kind_pool_alike(corners):
+    """And boxes of two kinds differ in their cells."""
+    boxes = torch.from_numpy(corners)
+    first, kind = distinct(boxes)
+    features = torch.rand(1, 2, 6, 6)
+    pooled = roi_pool(features, [boxes], 7)
+    assert torch.equal(pooled[first][kind], pooled)
+    assert all(first[k] == kind.tolist().index(k) for k in kind.tolist())
+    away = np.trunc(corners.astype(np.float64) + np.copysign(0.5, corners))
+    assert len(first) == len(np.unique(away, axis=0))
+
+
+def test_just_under_a_half_rounds_down():
+    """Where adding 0.5 in float32 would round up."""
+    below = np.nextafter(np.float32(0.5), np.float32(0))
+    boxes = torch.tensor([[below, 0, 3, 3], [0.0, 0, 3, 3], [0.5, 0, 3, 3]])
+    assert distinct(boxes)[1].tolist() == [0, 0, 1]
+
+
+def test_the_head_sees_each_kind_once():
+    cascade = random_cascade()
+    boxes = torch.tensor([[0.0, 0, 30, 40], [16.0, 8, 60, 60], [1.0, 1, 31, 39], [0.0, 0, 30, 40]])
+    features = cascade.trunk(torch.rand(3, 64, 64))
+    every = cascade.classification(features, boxes)
+    with torch.no_grad():
+        once = cascade.classification(features, boxes)
+    assert every.rows is None
+    assert [len(a) for a in once.activations] == [2, 2, 2]
+    assert torch.allclose(once.logits, every.logits, atol=1e-6)
+    assert torch.allclose(once.second, every.second, atol=1e-6)
+    for few, all_ in zip(once.activations, every.activations, strict=True):
+        assert torch.allclose(few[once.rows], all_, atol=1e-6)
