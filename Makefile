@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test build lint format clean
+.PHONY: demo test bench bench-gate build lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -13,6 +13,21 @@ demo: $(BIN)/python  ## install and run the demo
 
 test: $(BIN)/python  ## install with the test extra and run the tests
 	$(BIN)/pip install '.[test]' && $(BIN)/python -P -m pytest
+
+# torch and torchvision are the registry's pair: torchvision's kernels load with the torch they were
+# built for alone. opencv-python-headless, which labelpenet needs, and the contrib build write the
+# same files: the peer among them, selective search, is there if contrib's come last.
+.venv-bench/bin/labelpenet: pyproject.toml $(wildcard $(shell git ls-files csrc labelpenet benchmarks))
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install '.[bench]'
+	.venv-bench/bin/pip install --no-deps --force-reinstall opencv-contrib-python-headless
+	touch $@
+
+bench: .venv-bench/bin/labelpenet  ## time every kernel beside its peers, into benchmarks/results
+	$< bench --json benchmarks/results/cpu.json
+
+bench-gate: .venv-bench/bin/labelpenet  ## fail where a kernel lost ground since that was stored
+	$< bench --against benchmarks/results/cpu.json
 
 build:  ## compile the extension into labelpenet/, for work in a checkout (needs the dev extra)
 	cmake -S . -B build/dev -G Ninja -DLABELPENET_CUDA=$(or $(LABELPENET_CUDA),OFF) \

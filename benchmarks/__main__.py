@@ -1,42 +1,32 @@
-"""`python -m benchmarks [op ...]`: the same cases without pytest."""
+"""`python -m benchmarks [op ...]`: the suite, with the JSON kept in benchmarks/results."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
+import sys
 from pathlib import Path
 
-import benchmarks
-from benchmarks import report
-from benchmarks.harness import Case, Wrong, run
-
-
-def cases() -> list[Case]:
-    """Those of all bench_*.py files."""
-    found: list[Case] = []
-    for module in pkgutil.iter_modules(benchmarks.__path__):
-        if module.name.startswith("bench_"):
-            found += importlib.import_module(f"benchmarks.{module.name}").CASES
-    return found
+from .command import TOLERANCE, bench
+from .report import RESULTS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, writes the JSON, and returns 1 where a result was wrong."""
+    """Prints the table, writes the JSON, and returns 1 where a result was wrong or a ratio fell."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = cases()
-    parser.add_argument("op", nargs="*", help=", ".join(sorted({case.op for case in known})))
+    parser.add_argument("op", nargs="*", help="such as nms; all by default")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each column")
-    parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder for the JSON")
-    options = parser.parse_args(arguments)
-    unknown = set(options.op) - {case.op for case in known}
-    if unknown:
-        parser.error(f"no op named {', '.join(sorted(unknown))}")
-    chosen = [case for case in known if not options.op or case.op in options.op]
-    rows = list(run(chosen, seconds=options.seconds))
-    table, path = report.publish(rows, options.results)
-    print(f"{table}\nwritten to {path}")
-    return int(any(isinstance(o, Wrong) for row in rows for o in row.outcomes.values()))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
+    parser.add_argument("--json", type=Path, help="also write it here")
+    parser.add_argument("--against", type=Path, help="a stored run, whose ratios are not to fall")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="share that may be lost")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--photo", type=Path, help="image for the cases that work on one")
+    options = vars(parser.parse_args(arguments))
+    try:
+        return bench(options.pop("op"), folder=options.pop("results"), **options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

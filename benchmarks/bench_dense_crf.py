@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from benchmarks import scenes
-from benchmarks.compare import near
-from benchmarks.harness import Case, Peer, adapt, find, small
+from . import scenes
+from .cases import Case, Peer, adapt, find, small
+from .compare import near
 
 POTENTIALS = {"gaussian": (3, 0, 3), "bilateral": (80, 13, 10)}  # sxy, srgb, compat
 
@@ -41,20 +41,24 @@ def _lattice(reference):
     return lambda image, unary: reference(image.numpy(), unary.numpy(), potentials)
 
 
-CASES = [
-    Case(
+def case(maps, labels, height=375, width=500):
+    """Label maps of one photo."""
+    return Case(
         op="dense_crf",
-        name=f"{maps} maps of {labels} labels, 375 x 500",
-        inputs=lambda maps=maps, labels=labels: _inputs(maps, labels),
+        name=f"{maps} maps of {labels} labels, {height} x {width}",
+        inputs=lambda: _inputs(maps, labels, height, width),
         check_inputs=lambda: _inputs(2, 3, 24, 32),
         ours=find("labelpenet.ops", "dense_crf"),
         reference=adapt(find("labelpenet.reference.dense_crf", "dense_crf_lattice"), _lattice),
         peer=Peer("pydensecrf", adapt(find("pydensecrf.densecrf", "DenseCRF2D"), _pydensecrf)),
         compare=lambda got, want: near(got, want, 1e-2),
     )
-    for maps, labels in ((1, 2), (10, 2), (1, 21))
+
+
+CASES = [
+    small(case(1, 2), "2 maps of 3 labels, 24 x 32"),
+    *(case(maps, labels) for maps, labels in ((1, 2), (10, 2), (1, 21))),
 ]
-CASES = [small(CASES[0], "2 maps of 3 labels, 24 x 32"), *CASES]
 
 
 def test_dense_crf(case, column, measure):

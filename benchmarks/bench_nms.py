@@ -2,11 +2,12 @@
 
 import torch
 
-from benchmarks import scenes
-from benchmarks.compare import equal
-from benchmarks.harness import Case, Peer, adapt, find, small
+from . import scenes
+from .cases import Case, Peer, adapt, find, small
+from .compare import equal
 
 _reference = find("labelpenet.reference.nms", "nms_groups")
+_torchvision = find("torchvision.ops", "nms")
 
 
 def _same_kept(got, want):
@@ -17,45 +18,88 @@ def _inputs(count):
     return scenes.boxes(count, 600, 800), scenes.scores(count), 0.3
 
 
-def _group_inputs(count):
+def _one_label_each(count, labels=20):
     boxes, scores, threshold = _inputs(count)
-    return boxes, scores, scenes.labels(count, 20), threshold
+    return boxes, scores, scenes.labels(count, labels), threshold
 
 
-CASES = [
-    Case(
+def _every_label(count, labels=20):
+    """Each box once for every label, with a score of its own: what a detector hands over."""
+    boxes = scenes.boxes(count, 600, 800).repeat(labels, 1)
+    index = torch.arange(labels).repeat_interleave(count)
+    return boxes, scenes.scores(labels * count), index, 0.3
+
+
+def _one_group(reference):
+    def nms(boxes, scores, threshold):
+        return reference(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), threshold)[0]
+
+    return nms
+
+
+def _label_loop(nms):
+    """A call for every label, as people write it; the kept ones are then put in order of score."""
+
+    def kept(boxes, scores, labels, threshold):
+        found = []
+        for label in labels.unique():
+            of_label = (labels == label).nonzero()[:, 0]
+            found.append(of_label[nms(boxes[of_label], scores[of_label], threshold)])
+        keep = torch.cat(found)
+        return keep[scores[keep].argsort(descending=True)]
+
+    return kept
+
+
+def plain(count):
+    """One group of boxes."""
+    return Case(
         op="nms",
         name=f"{count:,} boxes at 0.3",
-        inputs=lambda count=count: _inputs(count),
+        inputs=lambda: _inputs(count),
         check_inputs=lambda: _inputs(200),
         ours=find("labelpenet.ops", "nms"),
-        reference=adapt(
-            _reference,
-            lambda f: (
-                lambda boxes, scores, threshold: f(
-                    boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), threshold
-                )[0]
-            ),
-        ),
-        peer=Peer("torchvision", find("torchvision.ops", "nms"), cuda=True),
+        reference=adapt(_reference, _one_group),
+        peer=Peer("torchvision", _torchvision, cuda=True),
         compare=equal,
     )
-    for count in (1_600, 12_000)
-] + [
-    Case(
+
+
+def _groups(name, inputs, check_inputs, peer):
+    return Case(
         op="nms_groups",
-        name=f"{count:,} boxes of 20 labels at 0.3",
-        inputs=lambda count=count: _group_inputs(count),
-        check_inputs=lambda: _group_inputs(200),
+        name=name,
+        inputs=inputs,
+        check_inputs=check_inputs,
         ours=find("labelpenet.ops", "nms_groups"),
         reference=_reference,
-        # keeps the same boxes, and does not say which one suppressed which
-        peer=Peer("torchvision", find("torchvision.ops", "batched_nms"), cuda=True),
+        # peers keep the same boxes, and do not say which one suppressed which
+        peer=peer,
         compare=_same_kept,
     )
-    for count in (1_600, 12_000)
+
+
+_batched = Peer("torchvision", find("torchvision.ops", "batched_nms"), cuda=True)
+CASES = [
+    small(plain(1_600), "200 boxes at 0.3"),
+    plain(1_600),
+    plain(12_000),
+    *(
+        _groups(
+            f"{count:,} boxes of 20 labels at 0.3",
+            lambda count=count: _one_label_each(count),
+            lambda: _one_label_each(200),
+            _batched,
+        )
+        for count in (1_600, 12_000)
+    ),
+    _groups(
+        "1,600 boxes under each of 20 labels at 0.3",
+        lambda: _every_label(1_600),
+        lambda: _every_label(20),
+        Peer("torchvision, label by label", adapt(_torchvision, _label_loop), cuda=True),
+    ),
 ]
-CASES = [small(CASES[0], "200 boxes at 0.3"), *CASES]
 
 
 def test_nms(case, column, measure):

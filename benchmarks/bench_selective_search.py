@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from benchmarks import scenes
-from benchmarks.harness import Absent, Case, Peer, adapt, find
+from . import scenes
+from .cases import Absent, Case, Peer, adapt, find
 
 MIN_SIDE = 20
 
@@ -39,11 +39,12 @@ def _same_places(got, want, share=0.8):
     assert covered >= share, f"{covered:.0%} of the boxes have one nearby, expected {share:.0%}"
 
 
-CASES = [
-    Case(
+def case(preset, height=375, width=500):
+    """One photo."""
+    return Case(
         op="selective_search",
-        name=f"{preset}, 375 x 500",
-        inputs=lambda preset=preset: (scenes.photo(375, 500), preset),
+        name=f"{preset}, {height} x {width}",
+        inputs=lambda: (scenes.photo(height, width), preset),
         ours=find("labelpenet.ops", "selective_search"),
         reference=Absent("the tests hold every stage against it; colours may differ by rounding"),
         peer=Peer(
@@ -54,8 +55,9 @@ CASES = [
         bytes_moved=None,  # graphs and hash tables, far from any bound by traffic
         cuda=False,
     )
-    for preset in ("fast", "quality")
-]
+
+
+CASES = [case("fast"), case("quality")]
 
 
 def test_selective_search(case, column, measure):

@@ -1,4 +1,4 @@
-"""`pytest benchmarks`: a test per case and column, the table and the JSON at the end."""
+"""`python -m pytest benchmarks`: a test per case and column, table and JSON at the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
-from benchmarks.harness import COLUMNS, Absent, Row, Wrong, run_column
+from . import report, tables
+from .cases import Absent, Wrong
+from .harness import COLUMNS, Row, run_column
 
 ROWS = pytest.StashKey[dict[object, Row]]()
 
@@ -32,7 +33,7 @@ def pytest_generate_tests(metafunc):
     """A test that takes `case` and `column` runs for all CASES of its file."""
     if {"case", "column"} <= set(metafunc.fixturenames):
         pairs = [(case, column) for case in metafunc.module.CASES for column in COLUMNS]
-        ids = [f"{case.op}-{case.name}-{column}" for case, column in pairs]
+        ids = [f"{case.op}-{case.name}-{case.beside}-{column}" for case, column in pairs]
         metafunc.parametrize(("case", "column"), pairs, ids=ids)
 
 
@@ -66,7 +67,8 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = list(config.stash[ROWS].values())
     if all(isinstance(o, Absent) for row in rows for o in row.outcomes.values()):
         return  # nothing was timed
-    table, path = report.publish(rows, config.getoption("results"))
+    found = report.publish(rows)
+    path = report.save_dated(found, config.getoption("results"))
     terminalreporter.section("benchmarks")
-    terminalreporter.write(table)
+    terminalreporter.write(tables.markdown(found))
     terminalreporter.write_line(f"written to {path}")

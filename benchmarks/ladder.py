@@ -16,12 +16,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.machine import describe
 from labelpenet.data import ProposalStore, load_dataset, load_image
 from labelpenet.evaluation import Evaluation, Evaluator, Matching
 from labelpenet.evaluation.files import dataset_truth
 from labelpenet.labeler import Labeler, propose
 from labelpenet.progress import track
+
+from .machine import describe
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = ("classification", "detection", "refinement", "segmentation")

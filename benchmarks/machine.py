@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import datetime
 import functools
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path(__file__).resolve().parent
+PEERS = ("labelpenet", "torchvision", "opencv-contrib-python-headless", "pydensecrf2", "numpy")
 
 
 def describe() -> dict[str, Any]:
@@ -30,6 +32,7 @@ def describe() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "versions": {name: v for name in PEERS if (v := _version(name)) is not None},
     }
     if torch.cuda.is_available():
         description["gpu"] = torch.cuda.get_device_name()
@@ -38,15 +41,20 @@ def describe() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout's commit hash, with -dirty where files were changed; "unknown" without git."""
+    """The checkout's commit hash, with -dirty where files were changed; "unknown" elsewhere.
+
+    An installed copy inside a checkout, as `make bench` makes one, counts as that checkout's.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=FOLDER, capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
 
     try:
+        if not (Path(git("rev-parse", "--show-toplevel")) / "labelpenet" / "_C.pyi").is_file():
+            return "unknown"  # somebody else's repository
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
@@ -117,6 +125,13 @@ def _best(call: Callable[[], Any], device: str, runs: int = 5) -> float:
         if i:  # the first one warms up
             best = min(best, time.perf_counter() - start)
     return best
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _status(key: str) -> int:

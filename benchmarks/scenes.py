@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+
+PHOTO = "LABELPENET_BENCH_PHOTO"  # the environment variable that names a photo of the user's
 
 
 def boxes(count: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -35,13 +41,17 @@ def labels(count: int, classes: int, seed: int = 2) -> Tensor:
 
 
 def photo(height: int, width: int, seed: int = 3) -> Tensor:
-    """[height, width, 3] uint8: smooth blobs with edges and some noise."""
+    """[height, width, 3] uint8: smooth blobs with edges and some noise, or the photo of `PHOTO`."""
+    chosen = os.environ.get(PHOTO)
+    if chosen:
+        image = Image.open(chosen).convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.array(image))
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 6, 8, generator=random)
     fine = torch.rand(1, 3, height // 8, width // 8, generator=random)
     resize = torch.nn.functional.interpolate
-    image = 0.7 * resize(coarse, (height, width)) + 0.2 * resize(
+    blobs = 0.7 * resize(coarse, (height, width)) + 0.2 * resize(
         fine, (height, width), mode="bilinear"
     )
-    image = image + 0.05 * torch.rand(1, 3, height, width, generator=random)
-    return (255 * image[0].permute(1, 2, 0)).clamp(0, 255).to(torch.uint8).contiguous()
+    blobs = blobs + 0.05 * torch.rand(1, 3, height, width, generator=random)
+    return (255 * blobs[0].permute(1, 2, 0)).clamp(0, 255).to(torch.uint8).contiguous()

@@ -269,6 +269,47 @@ def export(
     console.print(f"written to [bold]{out}")
 
 
+@app.command()
+def bench(
+    ops: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[OP]...", help="Such as nms.", show_default="all"),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time for each column of a case.")] = 1.0,
+    json_out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", help="Also write every figure here.", show_default=False),
+    ] = None,
+    against: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A stored --json, whose ratios are not to fall.", show_default=False),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Share of a ratio that may be lost.")] = 0.25,
+    threads: Threads = None,
+    photo: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Image for the cases that work on one.", show_default="a made-up one"),
+    ] = None,
+) -> None:
+    """Time every kernel beside its specification and the best other code installed.
+
+    Results are checked before they are timed; times are medians. The exit status is 1 where one is
+    wrong, or where a ratio to the other code fell below that of a stored run.
+    """
+    from labelpenet.bench import suite
+
+    status = suite().bench(
+        ops or (),
+        seconds=seconds,
+        json=json_out,
+        against=against,
+        tolerance=tolerance,
+        threads=threads,
+        photo=photo,
+    )
+    raise typer.Exit(status)
+
+
 def main() -> None:
     """Runs the command; what the user can mend is one line, not a traceback."""
     try:

@@ -18,6 +18,9 @@
 namespace labelpenet {
 namespace {
 
+// Values below which starting threads would cost more than it saves.
+constexpr int64_t kFewValues = 1 << 15;
+
 // Where the bins of every box lie, and in which order the boxes are taken.
 struct Plan {
   struct Box {
@@ -129,8 +132,7 @@ void pool_tiled(const RoiPoolArgs& a, int threads) {
   const int64_t bins = int64_t{a.pooled_height} * a.pooled_width;
   const int64_t cells = a.height * a.width;
   const int64_t floats = (3 * bins + cells * (a.argmax ? 2 : 1)) * kTileLanes;
-  // Few values: starting threads would cost more than it saves.
-  if (a.rois * a.channels * bins < 1 << 15) threads = 1;
+  if (a.rois * a.channels * bins < kFewValues) threads = 1;
   // A result that no cache holds is streamed to memory: a plain store would read each line first.
   // A tile's part of it starts on a line where every box does.
   const int64_t bytes = a.rois * a.channels * bins * sizeof(float);
@@ -211,6 +213,7 @@ void scatter_channels(const RoiPoolBackwardArgs& a, int64_t first, int64_t count
 template <class T>
 void scatter(const RoiPoolBackwardArgs& a, int threads) {
   constexpr int64_t kChannels = 2;  // their planes of 75 x 100 cells stay in the nearest cache
+  if (a.channels * (a.rois * a.bins + a.images * a.cells) < kFewValues) threads = 1;
   for (int64_t roi = 0; roi < a.rois; ++roi)
     if (a.image_of[roi] < 0 || a.image_of[roi] >= a.images)
       throw std::invalid_argument("image_of: outside [0, " + std::to_string(a.images) + ")");

@@ -1,7 +1,6 @@
 """The benchmark harness on a toy op: the running sum of a tensor."""
 
 import importlib
-import importlib.util
 import json
 import math
 import os
@@ -16,25 +15,14 @@ import torch
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
-
-def _load():
-    """The package beside the tests, which is on no import path."""
-    spec = importlib.util.spec_from_file_location(
-        "benchmarks", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("benchmarks", module)
-    spec.loader.exec_module(module)
-
-
-_load()
+cases = importlib.import_module("benchmarks.cases")
 compare = importlib.import_module("benchmarks.compare")
 harness = importlib.import_module("benchmarks.harness")
 machine = importlib.import_module("benchmarks.machine")
 report = importlib.import_module("benchmarks.report")
-Absent, Case, Measurement, Peer, Wrong = (
-    getattr(harness, n) for n in ("Absent", "Case", "Measurement", "Peer", "Wrong")
-)
+tables = importlib.import_module("benchmarks.tables")
+Absent, Case, Peer, Wrong = (getattr(cases, n) for n in ("Absent", "Case", "Peer", "Wrong"))
+Measurement = harness.Measurement
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this is about a machine without")
 
 
@@ -122,7 +110,7 @@ def test_full_inputs_are_checked_too():
 
 def test_small_inputs_give_the_reference_its_column():
     case = toy(check_inputs=lambda: (torch.arange(10.0),))
-    found = harness.small(case, "10 numbers")
+    found = cases.small(case, "10 numbers")
     assert (found.name, found.inputs()[0].tolist()) == ("10 numbers", list(range(10)))
     assert isinstance(harness.run_column(found, "reference", seconds=0.01), Measurement)
 
@@ -147,14 +135,42 @@ def test_a_peer_that_differs_by_design_is_timed():
     assert isinstance(harness.run_column(case, "peer", seconds=0.01), Measurement)
 
 
+def test_a_peer_may_be_less_exact():
+    def rough(x):
+        return x.cumsum(0) + 1  # 2e-4 of the largest
+
+    peer = Peer("rough", rough, compare=lambda got, want: compare.near(got, want, 1e-3))
+    assert isinstance(harness.run_column(toy(peer=peer), "peer", seconds=0.01), Measurement)
+    with pytest.raises(AssertionError, match="the reference"):
+        harness.run_column(toy(peer=peer, ours=rough), "ours CPU", never)
+
+
+def test_what_is_prepared_is_not_timed():
+    prepared = []
+
+    def prepare(x):
+        prepared.append(len(x))
+        return lambda: x.cumsum(0)
+
+    found = harness.run_column(toy(ours=cases.Prepared(prepare)), "ours CPU", seconds=0.01)
+    assert found.runs >= 3
+    assert prepared == [100, 100]  # once for the check, once for all that is timed
+
+
+def test_a_peer_that_cannot_be_loaded_is_absent(tmp_path, monkeypatch):
+    (tmp_path / "made_for_another_torch.py").write_text("raise RuntimeError('no operator')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cases.find("made_for_another_torch", "f").reason.endswith("no operator")
+
+
 def test_absent_functions_say_why():
-    gone = harness.find("no.such.module", "f")
+    gone = cases.find("no.such.module", "f")
     assert gone == Absent("no.such.module: No module named 'no'")
-    assert harness.find("math", "nothing") == Absent("math has no nothing")
-    assert harness.find("math", "pi") == Absent("math has no pi")  # not callable
-    assert harness.find("math", "sqrt") is math.sqrt
-    assert harness.adapt(gone, lambda f: f) is gone
-    assert harness.adapt(math.sqrt, lambda f: lambda x: f(x) + 1)(4) == 3
+    assert cases.find("math", "nothing") == Absent("math has no nothing")
+    assert cases.find("math", "pi") == Absent("math has no pi")  # not callable
+    assert cases.find("math", "sqrt") is math.sqrt
+    assert cases.adapt(gone, lambda f: f) is gone
+    assert cases.adapt(math.sqrt, lambda f: lambda x: f(x) + 1)(4) == 3
     assert harness.run_column(toy(ours=gone), "ours CPU", never) is gone
 
 
@@ -189,11 +205,11 @@ CEILINGS = {"cpu": {"copy": 1e10, "float32": 1e11, "bfloat16": 1e12}}
 def rows():
     row = harness.Row(toy())
     row.outcomes = {
-        "reference": Measurement(0.5, 0.6, 3),
+        "reference": Measurement(0.4, 0.5, 3),
         # 4 MB in 1 ms: 4 GB/s of 10; 2 MFLOP in 1 ms: 2 GFLOP/s of 100
-        "ours CPU": Measurement(1e-3, 2e-3, 9, 4_000_000, 2e6, 3 << 20),
+        "ours CPU": Measurement(5e-4, 1e-3, 9, 4_000_000, 2e6, 3 << 20, 30 << 20),
         "ours CUDA": Absent("no CUDA device"),
-        "peer": Measurement(0.0123, 0.02, 5),
+        "peer": Measurement(0.01, 0.0123, 5),
         "peer CUDA": Absent("no CUDA device"),
     }
     bad = harness.Row(toy(name="other"), {"reference": Absent("gone"), "ours CPU": Wrong("off")})
@@ -201,15 +217,15 @@ def rows():
 
 
 def test_markdown():
-    table, about, notes = report.markdown(rows(), ABOUT, CEILINGS).split("\n\n")
+    table, about, notes = tables.markdown(report.content(rows(), ABOUT, CEILINGS)).split("\n\n")
     header, rule, first, second = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
     ]
-    assert header[:4] == ["op", "reference", "ours CPU", "peer"]
+    assert header[:4] == ["CPU, ms", "reference", "ours", "peer"]
     assert "CUDA" not in "".join(header)
     assert len(header) == len(rule) == len(first) == len(second)
     assert first[1:4] == ["500", "1", "12.3 (numpy)"]
-    assert first[4:] == ["500", "12.3", "40 %", "3"]
+    assert first[4:] == ["500", "12.3", "40 %", "3 (30)"]
     assert second[1:] == ["–", "wrong", "–", "–", "–", "–", "–"]
     assert "Toy (R) 9" in about
     assert "copy 10.0 GB/s, matrix product 100 GFLOP/s float32, 1,000 bfloat16" in about
@@ -226,18 +242,20 @@ def test_the_tighter_ceiling_counts():
 
 
 def test_json(tmp_path):
-    path = report.write(report.content(rows(), ABOUT, CEILINGS), tmp_path / "results")
+    path = report.save_dated(report.content(rows(), ABOUT, CEILINGS), tmp_path / "results")
     assert path.name == "20250102T030405-0123456-toy-r-9.json"
     run = json.loads(path.read_text())
+    assert report.load(path) == run
     assert run["machine"] == ABOUT
     assert run["ceilings"] == CEILINGS
     columns = run["cases"][0]["columns"]
     assert run["cases"][0]["peer"] == "numpy"
     assert columns["ours CPU"] == {
-        "best_ms": 1.0, "median_ms": 2.0, "runs": 9, "gb_per_s": pytest.approx(4),
+        "best_ms": 0.5, "median_ms": 1.0, "runs": 9, "gb_per_s": pytest.approx(4),
         "gflop_per_s": pytest.approx(2), "of_ceiling": pytest.approx(0.4), "peak_bytes": 3 << 20,
+        "dense_bytes": 30 << 20,
     }  # fmt: skip
-    assert columns["ours CUDA"] == {"absent": "no CUDA device"}
+    assert columns["ours CUDA"] == {"absent": "no CUDA device", "wrong": False}
     assert columns["reference"]["of_ceiling"] is None
 
 
@@ -269,7 +287,7 @@ def test_peak_memory_sees_what_a_call_takes():
 
 BENCH = """
 from benchmarks import machine
-from benchmarks.harness import Case, Peer, find
+from benchmarks.cases import Case, Peer, find
 
 machine.ceilings = lambda device: {"copy": 1e9, "float32": 1e9, "bfloat16": 1e9}  # saves seconds
 
@@ -295,7 +313,7 @@ def check_run(folder, shown):
     (path,) = folder.glob("*.json")
     right, broken = (case["columns"] for case in json.loads(path.read_text())["cases"])
     assert right["ours CPU"]["best_ms"] > 0
-    assert right["peer"] == {"absent": "no.such.module: No module named 'no'"}
+    assert right["peer"]["absent"] == "no.such.module: No module named 'no'"
     assert "differs from the reference" in broken["ours CPU"]["absent"]
     assert re.search(r"\| twice, right \| [\d.]+ \| [\d.]+ \| – \|", shown)
     assert re.search(r"\| twice, broken \| [\d.]+ \| wrong \| – \|", shown)
@@ -322,22 +340,48 @@ def test_pytest_benchmarks(tmp_path):
     check_run(tmp_path / "out", shown)
 
 
-def test_python_m_benchmarks(tmp_path, monkeypatch, capsys):
-    command = importlib.import_module("benchmarks.__main__")
+@pytest.fixture
+def toys(monkeypatch):
+    """The suite has the toy file's cases and no others."""
     monkeypatch.setattr(machine, "ceilings", machine.ceilings)  # undoes what the file changes
-    toys = {}
-    exec(BENCH, toys)
-    monkeypatch.setattr(command, "cases", lambda: toys["CASES"])
+    found = {}
+    exec(BENCH, found)
+    command = importlib.import_module("benchmarks.command")
+    monkeypatch.setattr(command, "cases", lambda: found["CASES"])
+
+
+def test_python_m_benchmarks(tmp_path, toys, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    command = importlib.import_module("benchmarks.__main__")
     options = ["--seconds", "0.01", "--results", str(tmp_path)]
     assert command.main(["twice", *options]) == 1
-    check_run(tmp_path, capsys.readouterr().out)
-    with pytest.raises(SystemExit):
-        command.main(["thrice", *options])
+    (path,) = tmp_path.glob("*.json")
+    shown = " ".join(capsys.readouterr().out.split())
+    check_run(tmp_path, tables.markdown(report.load(path)) + path.name)
+    assert re.search(r"right \(nobody\) [\d.]+ [\d.]+ –", shown)
+    assert "wrong" in shown
+    assert command.main(["thrice", *options]) == 2
     assert "no op named thrice" in capsys.readouterr().err
 
 
 def test_every_file_has_cases():
-    command = importlib.import_module("benchmarks.__main__")
-    ops = {case.op for case in command.cases()}
-    assert {"nms", "nms_groups", "roi_pool", "excitation_maps", "dense_crf"} <= ops
-    assert {"project_attention", "accumulate_boxes", "selective_search"} <= ops
+    command = importlib.import_module("benchmarks.command")
+    known = command.cases()
+    ops = {case.op for case in known}
+    assert {"nms", "nms_groups", "roi_pool", "roi_pool_backward", "excitation_maps"} <= ops
+    assert {"project_attention", "accumulate_boxes", "selective_search", "dense_crf"} <= ops
+    keys = [(case.op, case.name, case.beside) for case in known]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("op", ["roi_pool_backward", "excitation_maps", "project_attention"])
+def test_small_cases_are_right(op):
+    """Ours and every peer that needs nothing installed, on the inputs for checking."""
+    command = importlib.import_module("benchmarks.command")
+    for case in command.cases():
+        if case.op == op and case.name.startswith(("10 x", "5 prop", "20 maps", "1,600 maps")):
+            checked = case if case.check_inputs is None else cases.small(case, case.name)
+            for column in ("ours CPU", "peer"):
+                found = harness._implementation(checked, column)[0]
+                if not isinstance(found, Absent):
+                    harness._check(checked, column, found, "cpu")
