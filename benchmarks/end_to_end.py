@@ -53,7 +53,7 @@ def settings(options: argparse.Namespace, precision: str) -> Config:
     values = {
         "model.backbone": options.backbone,
         "model.fc_width": WIDTHS[options.backbone],
-        "test_shorter": options.shorter,
+        "test_scales": [options.shorter],
         "proposals.limit": options.proposals,
         "train.precision": precision,
     }
@@ -71,7 +71,7 @@ def random_cascade(config: Config, classes: int, image: np.ndarray, boxes: np.nd
     predictor, module = Predictor(cascade), cascade.classification
     outputs = []
     with torch.no_grad():
-        hook = module.register_forward_hook(lambda _, __, output: outputs.append(output))
+        hook = module.register_forward_hook(lambda _, __, output: outputs.extend(output))
         predictor.image_scores(image, boxes)
         hook.remove()
         for layer, said in ((module.fc8c, outputs[0].logits), (module.fc8w, outputs[0].second)):

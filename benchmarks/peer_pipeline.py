@@ -117,7 +117,7 @@ class PeerPipeline:
     def read(self, path: Path) -> tuple[np.ndarray, Tensor, float]:
         """The photo [H, W, 3], resized and normalised [1, 3, h, w], and the scale between them."""
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        shorter = self.config.test_shorter or min(image.shape[:2])
+        (shorter,) = self.config.test_scales or (min(image.shape[:2]),)
         size, scale = resized_shape(*image.shape[:2], shorter, self.config.test_longest)
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         tensor = F.interpolate(tensor, size, mode="bilinear", antialias=scale < 1)

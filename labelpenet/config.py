@@ -291,7 +291,8 @@ class Config:
 
     Attributes:
         seed: Every random choice follows from it.
-        test_shorter: Shorter side at inference; None keeps the image's own size.
+        test_scales: Shorter sides at inference, averaged over; none keeps the image's own size.
+        test_flip: Average over the mirrored image, too.
         test_longest: Cap on the longer side at inference.
     """
 
@@ -301,7 +302,8 @@ class Config:
     detection: DetectionConfig = DetectionConfig()
     train: TrainConfig = TrainConfig()
     seed: int = 0
-    test_shorter: Count | None = None
+    test_scales: tuple[Count, ...] = ()
+    test_flip: bool = False
     test_longest: Count = 1200
 
     def to_dict(self) -> dict[str, Any]:

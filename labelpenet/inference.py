@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +21,9 @@ from labelpenet.calibration import (
     soft_iou,
 )
 from labelpenet.config import Config, GroupScore
-from labelpenet.data.transforms import resize_image
+from labelpenet.data.transforms import flip_image, resize_image
 from labelpenet.models.backbones import FcHead
-from labelpenet.models.boxes import clip
+from labelpenet.models.boxes import Frame, clip
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import (
     HeadOutput,
@@ -42,6 +44,13 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager[obj
     if config.train.precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+class View(NamedTuple):
+    """Trunk features [1, C, h, w] of an image at one scale, and where they lie in it."""
+
+    trunk: Tensor
+    frame: Frame
 
 
 class Predictor:
@@ -74,22 +83,14 @@ class Predictor:
             tags: The classes that are there; None where that is unknown.
         """
         self.cascade.module(module)  # refuses a number that is no module
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        shorter = self.config.test_shorter or min(tensor.shape[-2:])
-        tensor, scale = resize_image(tensor, shorter, self.config.test_longest)
-        tensor = tensor.to(self.device)
         with autocast(self.config, self.device):
-            trunk = self.cascade.trunk(tensor)
-            size = (int(tensor.shape[-2]), int(tensor.shape[-1]))
-            return self.on_trunk(trunk, image, size, scale, proposals, module, tags)
+            return self.answer(self._views(image), image, proposals, module, tags)
 
     @torch.no_grad()
-    def on_trunk(
+    def answer(
         self,
-        trunk: Tensor,
+        views: Sequence[View],
         image: np.ndarray,
-        size: tuple[int, int],
-        scale: float,
         proposals: np.ndarray,
         module: int,
         tags: tuple[int, ...] | None,
@@ -97,51 +98,60 @@ class Predictor:
         """As a call, where the trunk's features are there already.
 
         Args:
-            trunk: [1, C, h, w] of the resized image.
+            views: Of the image, one or more.
             image: [H, W, 3] uint8; the frame of the proposals and of the answer.
-            size: (height, width) of the resized image.
-            scale: Of it against `image`.
             proposals: [R, 4]; read by module 1 alone.
             module: Which module answers.
             tags: The classes that are there; None where that is unknown.
         """
         if module == 1:
-            return self._classify(trunk, image, proposals, scale, tags)
+            return self._classify(views, image, proposals, tags)
         if module == 2:
-            return self._detect(trunk, image, size, scale, tags)
-        return self._segment(trunk, image, size, scale, module, tags)
+            return self._detect(views, image, tags)
+        return self._segment(views, image, module, tags)
 
     @torch.no_grad()
     def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
         """p^ [C] of eq. 1: how likely each class is in the image."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        shorter = self.config.test_shorter or min(tensor.shape[-2:])
-        tensor, scale = resize_image(tensor, shorter, self.config.test_longest)
         with autocast(self.config, self.device):
-            output = self._classification_head(
-                self.cascade.trunk(tensor.to(self.device)), proposals, scale
-            )
+            output = self._classification_head(self._views(image), proposals)
         return image_log_probabilities(output).exp()
 
-    def _classification_head(
-        self, trunk: Tensor, proposals: np.ndarray, scale: float
-    ) -> HeadOutput:
+    def _views(self, image: np.ndarray) -> list[View]:
+        """The image at each test scale, and mirrored where that is asked for."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        views = []
+        for shorter in self.config.test_scales or (min(tensor.shape[-2:]),):
+            resized, scale = resize_image(tensor, shorter, self.config.test_longest)
+            resized = resized.to(self.device)
+            for flipped in (False, True) if self.config.test_flip else (False,):
+                seen = flip_image(resized) if flipped else resized
+                frame = Frame((int(seen.shape[-2]), int(seen.shape[-1])), scale, flipped)
+                views.append(View(self.cascade.trunk(seen), frame))
+        return views
+
+    def _classification_head(self, views: Sequence[View], proposals: np.ndarray) -> HeadOutput:
+        """What module 1 says of the proposals, on average; the activations are the first view's."""
         boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
-        outputs: list[HeadOutput] = self.cascade.classification([trunk], [boxes * scale])
-        return outputs[0]
+        outputs: list[HeadOutput] = [
+            self.cascade.classification([view.trunk], [view.frame.boxes(boxes)])[0]
+            for view in views
+        ]
+        logits = torch.stack([output.logits for output in outputs]).mean(0)
+        second = torch.stack([output.second for output in outputs]).mean(0)
+        return outputs[0]._replace(logits=logits, second=second)
 
     def _classify(
         self,
-        trunk: Tensor,
+        views: Sequence[View],
         image: np.ndarray,
         proposals: np.ndarray,
-        scale: float,
         tags: tuple[int, ...] | None,
     ) -> Labelling:
         size = (image.shape[0], image.shape[1])
         if len(proposals) == 0:
             return Labelling(Instances.empty(*size), 1)
-        output = self._classification_head(trunk, proposals, scale)
+        output = self._classification_head(views, proposals)
         probability = image_log_probabilities(output).exp()
         if tags is None:
             found = probability >= self.config.detection.score_threshold
@@ -211,17 +221,13 @@ class Predictor:
         return candidates
 
     def _detect(
-        self,
-        trunk: Tensor,
-        image: np.ndarray,
-        size: tuple[int, int],
-        scale: float,
-        tags: tuple[int, ...] | None,
+        self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
     ) -> Labelling:
         module = self.cascade.detection
-        found = module.detect(module.stage5(trunk), size, tags)
+        features = [module.stage5(view.trunk) for view in views]
+        found = module.detect(features, [view.frame for view in views], tags)
         head = Proposals(
-            boxes=(found.rois / scale)[found.entry_rois],
+            boxes=found.rois[found.entry_rois],
             classes=found.entry_labels,
             start=found.entry_scores,
             heat=found.entry_scores,
@@ -229,7 +235,7 @@ class Predictor:
             activations=found.output.activations,
             weights=self._positive(2, module.fc, module.fc8c),
         )
-        boxes = _to_image(found.boxes, image, scale)
+        boxes = _inside(found.boxes, image)
         candidates = [
             Candidate(int(label), float(score), box, members, members)
             for label, score, box, members in zip(
@@ -243,21 +249,16 @@ class Predictor:
         return Labelling(self._distinct(instances), 2, pictures(result))
 
     def _segment(
-        self,
-        trunk: Tensor,
-        image: np.ndarray,
-        size: tuple[int, int],
-        scale: float,
-        number: int,
-        tags: tuple[int, ...] | None,
+        self, views: Sequence[View], image: np.ndarray, number: int, tags: tuple[int, ...] | None
     ) -> Labelling:
         module = self.cascade.module(number)
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
-        found = part.detect(part.stage5(trunk), size, tags)
+        features = [part.stage5(view.trunk) for view in views]
+        found = part.detect(features, [view.frame for view in views], tags)
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.
-        confidence = scale_to_one(self._mask_confidence(module, trunk, found, image, scale))
+        confidence = scale_to_one(self._mask_confidence(module, views, found, image))
         masks = refine_masks(
             image,
             confidence,
@@ -265,7 +266,7 @@ class Predictor:
             self.config.calibration.crf,
         )
         instances = Instances(
-            _to_image(found.boxes, image, scale).cpu().float(),
+            _inside(found.boxes, image).cpu().float(),
             found.labels.cpu(),
             found.scores.cpu(),
             masks.cpu(),
@@ -293,10 +294,9 @@ class Predictor:
     def _mask_confidence(
         self,
         module: SegmentationModule,
-        trunk: Tensor,
+        views: Sequence[View],
         found: Detections,
         image: np.ndarray,
-        scale: float,
     ) -> Tensor:
         """[D, H, W] in [0, 1]: the score-weighted mean of the masks each detection suppressed."""
         size = (image.shape[0], image.shape[1])
@@ -309,13 +309,17 @@ class Predictor:
             torch.tensor([len(m) for m in members], device=self.device),
         )
         rois = found.rois[found.entry_rois[entries]]
-        logits = module.mask_logits(module.mask_features(trunk), rois, found.entry_labels[entries])
+        said = []
+        for view in views:
+            features = module.mask_features(view.trunk)
+            boxes = view.frame.boxes(rois)
+            logits = module.mask_logits(features, boxes, found.entry_labels[entries])
+            masks = torch.sigmoid(logits)
+            said.append(masks.flip(2) if view.frame.flipped else masks)
         scores = found.entry_scores[entries]
         total = torch.zeros(len(members), device=self.device).index_add(0, owner, scores)
-        weighted = torch.sigmoid(logits) * (scores / total[owner])[:, None, None]
-        return project_attention(
-            weighted.contiguous(), rois / scale, owner, len(members), size
-        ).clamp(0, 1)
+        weighted = torch.stack(said).mean(0) * (scores / total[owner])[:, None, None]
+        return project_attention(weighted.contiguous(), rois, owner, len(members), size).clamp(0, 1)
 
     def _positive(self, number: int, fc: FcHead, classifier: torch.nn.Linear) -> PositiveWeights:
         """W+ of a module's fc6, fc7 and classifier, made once, in the precision of its products."""
@@ -327,9 +331,9 @@ class Predictor:
         return self._weights[number]
 
 
-def _to_image(boxes: Tensor, image: np.ndarray, scale: float) -> Tensor:
-    """Boxes of the resized image in the file's; its sides were rounded, so the edge cuts again."""
-    return clip(boxes / scale, (image.shape[0], image.shape[1]))
+def _inside(boxes: Tensor, image: np.ndarray) -> Tensor:
+    """Boxes cut at the image's edge: the sides of a resized one were rounded."""
+    return clip(boxes, (image.shape[0], image.shape[1]))
 
 
 def pictures(result: Calibrated) -> dict[str, Tensor]:

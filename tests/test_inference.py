@@ -84,12 +84,35 @@ def test_odd_sizes(module, height, width):
 
 @pytest.mark.parametrize("shorter", [20, 33, 130])
 def test_test_scale(shorter):
-    predictor = Predictor(random_cascade(f"test_shorter={shorter}"))
+    predictor = Predictor(random_cascade(f"test_scales=[{shorter}]"))
     for module in (1, 2, 4):
         image = photo(50, 71)
         labelling = predictor(image, boxes_in(50, 71), module, (0,))
         check(labelling, module, image)
         assert len(labelling.instances)
+
+
+@pytest.mark.parametrize("module", [1, 2, 3, 4])
+def test_scales_and_flip(module):
+    predictor = Predictor(random_cascade("test_scales=[48,64]", "test_flip=true"))
+    image = photo(50, 71)
+    for tags in (None, (0, 1)):
+        check(predictor(image, boxes_in(50, 71), module, tags), module, image)
+
+
+def test_a_mirrored_image_has_mirrored_scores():
+    """With the flip averaged in, left and right no longer matter to module 1."""
+    image, boxes = photo(56, 72), boxes_in(56, 72)
+    mirrored = image[:, ::-1].copy()
+    flipped = boxes[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1]) + np.float32([72, 0, 72, 0])
+    alone, both = (
+        Predictor(random_cascade(f"test_flip={flip}", "train.precision=fp32"))
+        for flip in ("false", "true")
+    )
+    one, other = (both.image_scores(*pair) for pair in ((image, boxes), (mirrored, flipped)))
+    assert torch.allclose(one, other, atol=1e-5)
+    one, other = (alone.image_scores(*pair) for pair in ((image, boxes), (mirrored, flipped)))
+    assert not torch.allclose(one, other, atol=1e-5)
 
 
 def test_no_proposals(predictor):

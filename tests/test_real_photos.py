@@ -42,7 +42,7 @@ def run(shared, tmp_path_factory):
             "train.steps=[2,1,1,1]",
             "train.batch=1",
             "train.scales=[160]",
-            "test_shorter=160",
+            "test_scales=[160]",
         ],
     )
     return table, train_cascade(config, table, folder / "run")

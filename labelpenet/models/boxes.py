@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,34 @@ from labelpenet.ops import box_iou
 ROI_STD = (0.1, 0.1, 0.2, 0.2)
 RPN_STD = (1.0, 1.0, 1.0, 1.0)
 _LARGEST_LOG_SCALE = math.log(1000 / 16)
+
+
+class Frame(NamedTuple):
+    """Where a network sees an image: resized, and perhaps mirrored.
+
+    Attributes:
+        size: (height, width) of what it sees.
+        scale: Of it against the image.
+        flipped: Whether left and right are swapped.
+    """
+
+    size: tuple[int, int]
+    scale: float = 1.0
+    flipped: bool = False
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """Boxes [R, 4] of the image in this frame."""
+        return self._mirrored(boxes * self.scale)
+
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Boxes [R, 4] of this frame in the image."""
+        return self._mirrored(boxes) / self.scale
+
+    def _mirrored(self, boxes: Tensor) -> Tensor:
+        if not self.flipped:
+            return boxes
+        x1, y1, x2, y2 = boxes.unbind(-1)
+        return torch.stack((self.size[1] - x2, y1, self.size[1] - x1, y2), -1)
 
 
 def encode(boxes: Tensor, targets: Tensor, std: tuple[float, ...]) -> Tensor:
@@ -34,7 +63,7 @@ def decode(boxes: Tensor, offsets: Tensor, std: tuple[float, ...]) -> Tensor:
     return torch.cat((centre - half, centre + half), 1)
 
 
-def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def clip(boxes: Tensor, size: tuple[float, float]) -> Tensor:
     """Boxes cut to an image of (height, width)."""
     height, width = size
     limit = boxes.new_tensor((width, height, width, height))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelpenet.config import DetectionConfig
 from labelpenet.models.backbones import FcHead, Grid
-from labelpenet.models.boxes import ROI_STD, clip, decode, draw, encode, match
+from labelpenet.models.boxes import ROI_STD, Frame, clip, decode, draw, encode, match
 from labelpenet.models.classification import HeadOutput, run_head
 from labelpenet.models.rpn import Rpn
 from labelpenet.ops import nms_groups
@@ -49,15 +49,15 @@ class Detections(NamedTuple):
     An entry is a ROI under a class that it scored well for.
     """
 
-    boxes: Tensor  # [D, 4], clipped to the image
+    boxes: Tensor  # [D, 4] in the image's frame, clipped to it
     labels: Tensor  # [D]
     scores: Tensor  # [D]
     members: list[Tensor]  # D index tensors of entries, best first, the detection's own included
     entry_rois: Tensor  # [E] int64, rows of `rois`
     entry_labels: Tensor  # [E]
     entry_scores: Tensor  # [E]
-    rois: Tensor  # [R, 4]
-    output: HeadOutput  # of the R ROIs
+    rois: Tensor  # [R, 4] in the image's frame
+    output: HeadOutput  # of the R ROIs in the first view
 
 
 class DetectionModule(nn.Module):
@@ -191,21 +191,36 @@ class DetectionModule(nn.Module):
 
     @torch.no_grad()
     def detect(
-        self, features: Tensor, size: tuple[int, int], tags: tuple[int, ...] | None = None
+        self,
+        features: Sequence[Tensor],
+        frames: Sequence[Frame],
+        tags: tuple[int, ...] | None = None,
     ) -> Detections:
-        """Detections on this module's features [1, C, h, w] of one image.
+        """Detections in one image, in its own frame.
+
+        The first view proposes; what the head says of a ROI is the mean over the views.
 
         Args:
-            features: Of stage5.
-            size: (height, width) of the image.
+            features: Of stage5, [1, C, h, w] of each view of the image.
+            frames: Of each view.
             tags: Only these classes may be found; None allows all. The best ROI of every tag is
                 kept even below the score threshold: the tag says that it is there.
         """
         config = self.config
-        rois = self.rpn.propose(self.rpn(features), size, config.test_boxes)
-        (output,) = self.head([features], [rois])
-        probability = torch.softmax(output.logits, 1)[:, : self.classes]
-        boxes = clip(decode(rois, output.second, ROI_STD), size)
+        first = frames[0]
+        own = self.rpn.propose(self.rpn(features[0]), first.size, config.test_boxes)
+        rois = first.to_image(own)
+        every = [own, *(frame.boxes(rois) for frame in frames[1:])]
+        outputs = [self.head([f], [b])[0] for f, b in zip(features, every, strict=True)]
+        probability = torch.stack([torch.softmax(o.logits, 1) for o in outputs]).mean(0)
+        probability = probability[:, : self.classes]
+        moved = [
+            frame.to_image(decode(b, o.second, ROI_STD))
+            for frame, b, o in zip(frames, every, outputs, strict=True)
+        ]
+        height, width = first.size
+        boxes = torch.stack(moved).mean(0)
+        boxes = clip(boxes, (height / first.scale, width / first.scale))
         allowed = torch.zeros(self.classes, dtype=torch.bool, device=rois.device)
         allowed[list(range(self.classes) if tags is None else tags)] = True
         candidate = (probability >= config.score_threshold) & allowed
@@ -220,7 +235,7 @@ class DetectionModule(nn.Module):
         members = [order[owner[order] == k] for k in keep.tolist()]
         found = boxes[roi[keep]]
         return Detections(
-            found, label[keep], scores[keep], members, roi, label, scores, rois, output
+            found, label[keep], scores[keep], members, roi, label, scores, rois, outputs[0]
         )
 
 

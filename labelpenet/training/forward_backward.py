@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from labelpenet.data.proposals import ProposalStore
-from labelpenet.inference import Predictor
+from labelpenet.inference import Predictor, View
+from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import multi_label_loss
 from labelpenet.models.detection import Losses, Targets, mean_losses
@@ -123,9 +124,8 @@ class ForwardBackward:
                     )
                 ).numpy()
                 tags = example.record.labels
-                answer = predictor.on_trunk(
-                    trunk.detach(), image, example.size, 1.0, boxes, number, tags
-                )
+                view = View(trunk.detach(), Frame(example.size))
+                answer = predictor.answer([view], image, boxes, number, tags)
                 score = self.config.detection.label_score
                 found.append(keep_for_training(answer.instances, score, tags))
         return found

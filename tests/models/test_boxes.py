@@ -1,10 +1,11 @@
 """Box coding, matching and sampling."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelpenet.models.boxes import ROI_STD, clip, decode, draw, encode, match
+from labelpenet.models.boxes import ROI_STD, Frame, clip, decode, draw, encode, match
 
 sides = st.floats(2, 500)
 places = st.floats(-100, 500)
@@ -56,3 +57,16 @@ def test_draw_is_seeded_and_without_repeats():
     assert torch.equal(first, again)
     assert len(set(first.tolist())) == 20
     assert draw(mask[:0], 5, torch.Generator()).numel() == 0
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_frames(flipped):
+    """What is put into a frame comes back out of it."""
+    frame = Frame((50, 80), 0.5, flipped)
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 10.0], [30.0, 20.0, 160.0, 100.0]])
+    expected = [[0, 0, 10, 5], [15, 10, 80, 50]]
+    if flipped:
+        expected = [[70, 0, 80, 5], [0, 10, 65, 50]]
+    assert frame.boxes(boxes).tolist() == expected
+    assert torch.equal(frame.to_image(frame.boxes(boxes)), boxes)
+    assert frame.boxes(boxes[:0]).shape == (0, 4)

@@ -9,6 +9,7 @@ import torch
 from tiny_cascade import CLASSES, random_cascade, tiny_config, with_values
 
 from labelpenet.config import BackboneName, Config, DetectionConfig, ModelConfig
+from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import (
     MODULES,
     Cascade,
@@ -43,7 +44,7 @@ def test_builds_and_runs(name):
         trunk = cascade.trunk(torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8))
         assert cascade.classification([trunk], [boxes])[0].logits.shape == (2, 2)
         for part in (cascade.detection, cascade.refinement.detection):
-            found = part.detect(part.stage5(trunk), (64, 96))
+            found = part.detect([part.stage5(trunk)], [Frame((64, 96))])
             assert torch.isfinite(found.boxes).all()
         masks = cascade.segmentation
         logits = masks.mask_logits(masks.mask_features(trunk), boxes, torch.tensor([0, 1]))

@@ -5,6 +5,7 @@ import torch
 from tiny_cascade import random_cascade
 from torch import Tensor
 
+from labelpenet.models.boxes import Frame
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import DetectionModule, Targets
 from labelpenet.ops import box_iou
@@ -121,7 +122,7 @@ def detect(rois, probability, tags=None, *, offsets=None, **config: object):
     second = torch.zeros(len(rois), 4) if offsets is None else torch.tensor(offsets)
     module.rpn = FixedRpn(rois)
     module.head = lambda features, boxes: [HeadOutput((rois, rois, rois), logits, second)]
-    return module.detect(torch.zeros(1, 1, 1, 1), (100, 100), tags)
+    return module.detect([torch.zeros(1, 1, 1, 1)], [Frame((100, 100))], tags)
 
 
 ROIS = [[0.0, 0.0, 40.0, 40.0], [2.0, 0.0, 42.0, 40.0], [50.0, 50.0, 90.0, 90.0]]
@@ -191,7 +192,7 @@ def test_members_partition_the_entries(seed, tags):
     """Every entry belongs to one detection of its class; none is lost while the limit allows."""
     cascade = random_cascade("detection.limit=1000", "detection.score_threshold=0.1", seed=seed)
     trunk = cascade.trunk(torch.rand(3, 80, 96) * 255)
-    found = cascade.detection.detect(cascade.detection.stage5(trunk), (80, 96), tags)
+    found = cascade.detection.detect([cascade.detection.stage5(trunk)], [Frame((80, 96))], tags)
     entries = torch.cat(found.members).tolist()
     assert sorted(entries) == list(range(len(found.entry_scores)))
     assert len(found.boxes) > 0
