@@ -111,12 +111,15 @@ def calibrate(
     size = (image.shape[0], image.shape[1])
     attention = scale_to_one(_attention(proposals, candidates, size, config))
     heat_map = heat_maps(proposals, [c.heat for c in candidates], size, config)
-    confidence = scale_to_one(combine(attention, heat_map, config.combine)) ** config.gamma
+    if config.combine is Combine.BOX:
+        confidence = _filled([c.box for c in candidates], size)
+    else:
+        confidence = scale_to_one(combine(attention, heat_map, config.combine)) ** config.gamma
     masks = refine_masks(image, confidence, config.threshold, config.crf)
     boxes = torch.stack([c.box for c in candidates]) if candidates else torch.zeros((0, 4))
     if config.box is BoxRule.MASK:
         boxes = tight_boxes(masks, boxes)
-    else:
+    elif config.box is BoxRule.PROPOSAL:
         boxes = best_boxes(confidence, proposals, candidates)
     return Calibrated(masks, boxes, attention, heat_map, confidence)
 
@@ -178,6 +181,15 @@ def heat_maps(
     area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
     scores = proposals.heat[index] / area**config.heat_area_power
     return scale_to_one(accumulate_boxes(scores, boxes, owner, len(groups), size))
+
+
+def _filled(boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Boxes [K][4] as maps [K, H, W] of ones inside, zeros outside."""
+    maps = torch.zeros((len(boxes), *size))
+    for one, box in zip(maps, boxes, strict=True):
+        x1, y1, x2, y2 = box.round().long().tolist()
+        one[max(y1, 0) : max(y2, y1 + 1), max(x1, 0) : max(x2, x1 + 1)] = 1
+    return maps if not boxes else maps.to(boxes[0].device)
 
 
 def combine(attention: Tensor, heat_map: Tensor, rule: Combine) -> Tensor:

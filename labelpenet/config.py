@@ -54,12 +54,16 @@ class Optimizer(str, Enum):
 
 
 class Combine(str, Enum):
-    """How an attention map and a heat-map become one confidence map (both scaled to [0, 1])."""
+    """How an attention map and a heat-map become one confidence map (both scaled to [0, 1]).
+
+    `box` takes neither: the object's own box, filled.
+    """
 
     GEOMETRIC = "geometric"
     PRODUCT = "product"
     ATTENTION = "attention"
     HEAT_MAP = "heat_map"
+    BOX = "box"
 
 
 class GroupScore(str, Enum):
@@ -75,10 +79,14 @@ class GroupScore(str, Enum):
 
 
 class BoxRule(str, Enum):
-    """An instance's box: the tight box of its mask, or the proposal that fits the map best."""
+    """An instance's box: tight around its mask, the proposal that fits the map best, or its own.
+
+    Its own is the proposal that its group formed around, as NMS left it.
+    """
 
     MASK = "mask"
     PROPOSAL = "proposal"
+    OWN = "own"
 
 
 @dataclass(frozen=True, config=_STRICT)

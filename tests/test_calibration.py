@@ -202,11 +202,11 @@ CRF = CrfConfig(bilateral_sxy=30, bilateral_srgb=20)
 @pytest.mark.parametrize("projection", ["bilinear", "mass"])
 def test_a_disk_is_found(around, rule, projection):
     config = CalibrationConfig(combine=rule, projection=projection, crf=CRF)
-    found = calibrate(photo(), around, [candidate(range(40), range(40))], config)
-    assert iou(found.masks[0], disk()) > 0.9
     x, y = CENTRE
-    expected = torch.tensor([x - RADIUS, y - RADIUS, x + RADIUS + 1, y + RADIUS + 1]).float()
-    assert (found.boxes[0] - expected).abs().max() <= 2
+    own = (x - RADIUS, y - RADIUS, x + RADIUS + 1.0, y + RADIUS + 1.0)
+    found = calibrate(photo(), around, [candidate(range(40), range(40), own)], config)
+    assert iou(found.masks[0], disk()) > 0.9
+    assert (found.boxes[0] - torch.tensor(own)).abs().max() <= 2
     for maps in (found.attention, found.heat_map, found.confidence):
         assert maps.shape == (1, SIDE, SIDE)
         assert maps.min() >= 0
@@ -220,6 +220,20 @@ def test_box_rules(around):
     rated = soft_iou(found.confidence[0], around.boxes[:40])
     assert found.boxes[0].tolist() == around.boxes[rated.argmax()].tolist()
     assert best_boxes(found.confidence[:0], around, []).shape == (0, 4)
+
+
+def test_no_calibration(around):
+    """The box as NMS left it, and all of it as the mask."""
+    crf = CrfConfig(iterations=0)
+    config = CalibrationConfig(combine=Combine.BOX, box=BoxRule.OWN, crf=crf)
+    boxes = [(3.2, 4.0, 20.0, 30.7), (60.4, 60.0, 60.5, 64.0)]  # the second of no whole pixel
+    found = calibrate(photo(), around, [candidate([0], [0], b) for b in boxes], config)
+    assert torch.equal(found.boxes, torch.tensor(boxes))
+    expected = torch.zeros((2, SIDE, SIDE), dtype=torch.bool)
+    expected[0, 4:31, 3:20] = True
+    expected[1, 60:64, 60:61] = True
+    assert torch.equal(found.masks, expected)
+    assert len(calibrate(photo(), around, [], config).masks) == 0
 
 
 def test_gamma_sharpens(around):

@@ -1,0 +1,140 @@
+"""Ablations: the whole training and its ladder once for each setting that is taken away.
+
+    python -m benchmarks.ablations TRAIN DEV OUT -c voc-squeezenet --proposals train.parquet \\
+        --dev-proposals dev.parquet --name voc12-mini-ablations [--only "no CRF"] [--set KEY=VALUE]
+
+TRAIN is read for its tags alone, DEV has ground truth. Every row is a folder of OUT and goes on
+where a stopped run was. A row that differs behind module 1 alone starts from the full run's. Writes
+benchmarks/results/<name>.json and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from labelpenet.config import Config, load_config
+from labelpenet.data import ProposalStore
+from labelpenet.files import atomic_write
+from labelpenet.labeler import Labeler
+from labelpenet.models.cascade import load_checkpoint, save_checkpoint
+from labelpenet.training.run import train_cascade
+
+from .ladder import RESULTS, ROWS, evaluate_module, figures, markdown
+from .machine import describe
+
+FULL = "full"
+# By name: the settings that differ from the full run's.
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    FULL: (),
+    "no calibration": (
+        "calibration.score=class",
+        "calibration.combine=box",
+        "calibration.box=own",
+        "calibration.crf.iterations=0",
+    ),
+    "paper's groups": ("calibration.score=class",),
+    "attention only": ("calibration.combine=attention",),
+    "heat-map only": ("calibration.combine=heat_map",),
+    "no CRF": ("calibration.crf.iterations=0",),
+    "no instance weights": ("train.instance_weights=false",),
+    "half fc width": (),  # from the full run's, see settings
+    "half the proposals": (),
+}
+# What module 1 does not depend on while it learns.
+_BEHIND_MODULE_1 = ("calibration.", "train.instance_weights")
+
+
+def settings(source: str | None, overrides: list[str], name: str) -> Config:
+    """The full run's settings with one thing changed."""
+    full = load_config(source, overrides)
+    changes = list(ABLATIONS[name])
+    if name == "half fc width":
+        changes = [f"model.fc_width={full.model.fc_width // 2}"]
+    if name == "half the proposals":
+        limits = full.proposals.limit // 2, full.proposals.train_limit // 2
+        changes = [f"proposals.limit={limits[0]}", f"proposals.train_limit={limits[1]}"]
+    return load_config(source, [*overrides, *changes])
+
+
+def start_from(full: Path, out: Path, config: Config) -> None:
+    """Takes over the full run's module 1, under the settings of another run."""
+    if (full / "module1.pt").exists() and not (out / "module1.pt").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        cascade, trained = load_checkpoint(full / "module1.pt")
+        cascade.config = config
+        save_checkpoint(out / "module1.pt", cascade, trained)
+
+
+def ladder(
+    folder: Path, source: Path, store: ProposalStore | None, console: Console
+) -> dict[str, dict[str, float]]:
+    """The figures of every module of a finished run, of the cascade and of forward-backward."""
+    rows = {}
+    for checkpoint, suffix in (("module4.pt", ""), ("forward_backward.pt", ", forward-backward")):
+        if not (folder / checkpoint).exists():
+            continue
+        for number, title in enumerate(ROWS, 1):
+            labeler = Labeler(folder / checkpoint, module=number, use_tags=False, proposals=store)
+            result, seconds = evaluate_module(labeler, source, console)
+            rows[title + suffix] = figures(result) | {"s/image": seconds}
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains, evaluates and writes the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("train", type=Path)
+    parser.add_argument("dev", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("-c", "--config")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--split")
+    parser.add_argument("--proposals", type=Path)
+    parser.add_argument("--dev-proposals", type=Path)
+    parser.add_argument("--only", action="append", choices=list(ABLATIONS))
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    store = None if options.dev_proposals is None else ProposalStore.open(options.dev_proposals)
+    rows: dict[str, Any] = {}
+    for name in options.only or ABLATIONS:
+        config = settings(options.config, options.overrides, name)
+        folder = options.out / name.replace(" ", "-").replace("'", "")
+        if name != FULL and all(c.startswith(_BEHIND_MODULE_1) for c in ABLATIONS[name] or ("",)):
+            start_from(options.out / FULL, folder, config)
+        console.rule(name)
+        began = time.monotonic()
+        train_cascade(
+            config,
+            options.train,
+            folder,
+            split=options.split,
+            proposals=options.proposals,
+            console=console,
+        )
+        steps = ladder(folder, options.dev, store, console)
+        rows[name] = {"ladder": steps, "seconds": time.monotonic() - began, "seed": config.seed}
+    content = {
+        "what": "each ablation's modules on the same photos, tags not used",
+        "machine": describe(),
+        "config": load_config(options.config, options.overrides).to_dict(),
+        "rows": rows,
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    with atomic_write(options.results / f"{options.name}.json") as file:
+        json.dump(content, file, indent=1)
+    # the last module of each is what a user would ask for
+    print(markdown({name: list(row["ladder"].values())[-1] for name, row in rows.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Ablations on scenes: a row each, started from the full run where module 1 is the same."""
+
+import importlib
+import json
+
+import pytest
+import torch
+from tiny_cascade import OVERRIDES, one_thread
+
+from labelpenet.data import write_scenes
+from labelpenet.models.cascade import load_checkpoint
+
+__all__ = ["one_thread"]
+ablations = importlib.import_module("benchmarks.ablations")
+SETTINGS = [*OVERRIDES, "train.trunk_steps=0", "calibration.crf.iterations=0"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablations")
+    write_scenes(folder / "scenes", 4, seed=1, test_count=2, size=(64, 64))
+    arguments = [str(folder / "scenes")] * 2 + [str(folder / "runs"), "--split", "train"]
+    for value in SETTINGS:
+        arguments += ["--set", value]
+    for name in ("full", "attention only", "half fc width"):
+        arguments += ["--only", name]
+    ablations.main([*arguments, "--name", "test", "--results", str(folder)])
+    return folder, json.loads((folder / "test.json").read_text())
+
+
+def test_rows(table):
+    rows = table[1]["rows"]
+    assert list(rows) == ["full", "attention only", "half fc width"]
+    for row in rows.values():
+        assert len(row["ladder"]) == 8  # four modules, before and after forward-backward
+        assert all(0 <= module["mAP"] <= 1 for module in row["ladder"].values())
+
+
+def test_what_is_shared(table):
+    runs = table[0] / "runs"
+    full, attention, narrow = (
+        load_checkpoint(runs / name / "module1.pt")[0]
+        for name in ("full", "attention-only", "half-fc-width")
+    )
+    assert torch.equal(full.classification.fc8c.weight, attention.classification.fc8c.weight)
+    assert attention.config.calibration.combine.value == "attention"
+    assert narrow.config.model.fc_width * 2 == full.config.model.fc_width
+
+
+@pytest.mark.parametrize("name", list(ablations.ABLATIONS))
+def test_every_row_changes_something(name):
+    full = ablations.settings("demo", [], "full")
+    assert (ablations.settings("demo", [], name) == full) == (name == "full")
