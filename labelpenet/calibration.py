@@ -127,12 +127,10 @@ def _attention(
     members = [c.members for c in candidates]
     if not members:
         return torch.zeros((0, *size))
-    member = torch.cat(members)
-    owner = torch.repeat_interleave(
-        torch.arange(len(members), device=member.device),
-        torch.tensor([len(m) for m in members], device=member.device),
-    )
-    used, place = torch.unique(member, return_inverse=True)
+    member, owner = torch.cat(members), owners(members)
+    used, place = member, torch.arange(len(member), device=member.device)
+    if len(members) > 1:  # they may share some; how many holds up a device
+        used, place = torch.unique(member, return_inverse=True)
     maps = excitation_maps(
         [a[proposals.rows[used]] for a in proposals.activations],
         proposals.weights,
@@ -141,6 +139,11 @@ def _attention(
     )
     boxes = proposals.boxes[member]
     return project_attention(maps[place], boxes, owner, len(members), size, mode=config.projection)
+
+
+def owners(groups: Sequence[Tensor]) -> Tensor:
+    """The group of each element of `torch.cat(groups)`; waits for no device."""
+    return torch.cat([torch.full_like(group, k) for k, group in enumerate(groups)])
 
 
 def heat_maps(
@@ -152,11 +155,7 @@ def heat_maps(
     """Object heat-maps [K, H, W] in [0, 1]: each group's scores, summed over its boxes."""
     if not groups:
         return torch.zeros((0, *size))
-    index = torch.cat(list(groups))
-    owner = torch.repeat_interleave(
-        torch.arange(len(groups), device=index.device),
-        torch.tensor([len(group) for group in groups], device=index.device),
-    )
+    index, owner = torch.cat(list(groups)), owners(groups)
     boxes = proposals.boxes[index]
     area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
     scores = proposals.heat[index] / area**config.heat_area_power
@@ -209,24 +208,23 @@ def refine_masks(
         ),
     )
     masks = refined[:, 1] > refined[:, 0]
-    empty = ~masks.flatten(1).any(1)
-    masks[empty] = raw[empty]
-    return masks
+    return torch.where(masks.flatten(1).any(1)[:, None, None], masks, raw)
 
 
 def tight_boxes(masks: Tensor, fallback: Tensor) -> Tensor:
     """Boxes [K, 4] around the largest connected part of each mask; `fallback` for an empty one.
 
-    Speckles far from the object would blow the box up; they stay in the mask.
+    Speckles far from the object would blow the box up; they stay in the mask. The parts are found
+    on the host: masks on a device are waited for, once.
     """
-    boxes = fallback.clone().float()
+    boxes = fallback.float().cpu().clone()
     for k, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         if count > 1:
             part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
             x, y, width, height = (int(v) for v in stats[part, :4])
             boxes[k] = boxes.new_tensor((x, y, x + width, y + height))
-    return boxes
+    return boxes.to(fallback.device)
 
 
 def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Candidate]) -> Tensor:
