@@ -25,6 +25,8 @@ from labelpenet.ops import (
     unary_from_probability,
 )
 
+_ONE = 1 << 30  # of a map in [0, 1] in fixed point
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -241,11 +243,12 @@ def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Ca
 def soft_iou(soft: Tensor, boxes: Tensor) -> Tensor:
     """IoU [R] between a map [H, W] in [0, 1] and boxes [R, 4], each box a map of ones."""
     height, width = soft.shape
-    table = torch.zeros((height + 1, width + 1), dtype=torch.float64, device=soft.device)
-    table[1:, 1:] = soft.double().cumsum(0).cumsum(1)
+    # fixed point: a device's running sum of floats is not the same in every run
+    table = torch.zeros((height + 1, width + 1), dtype=torch.int64, device=soft.device)
+    table[1:, 1:] = (soft.double() * _ONE).round().long().cumsum(0).cumsum(1)
     x1, y1, x2, y2 = boxes.round().long().unbind(1)
     x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
     y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
     inside = table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]
-    area = ((x2 - x1) * (y2 - y1)).double()
-    return (inside / (area + table[-1, -1] - inside).clamp(min=1e-9)).float()
+    either = (x2 - x1) * (y2 - y1) * _ONE + table[-1, -1] - inside
+    return (inside.double() / either.clamp(min=1).double()).float()
