@@ -45,7 +45,8 @@ class ClassificationModule(nn.Module):
     def forward(self, features: Tensor, boxes: Tensor) -> HeadOutput:
         """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of one image."""
         rows = None
-        if not torch.is_grad_enabled():  # proposals on the same cells are the same to the head
+        # Proposals on the same cells are the same to the head; how many holds up a device.
+        if not torch.is_grad_enabled() and not boxes.is_cuda:
             first, rows = distinct(self.grid.shift(boxes) / self.grid.stride)
             boxes = boxes[first]
         pooled = pool(self.stage5(features), boxes, self.grid, 7)
