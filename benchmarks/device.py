@@ -13,17 +13,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import bench_attention, bench_dense_crf, bench_excitation, bench_nms, bench_roi_pool, scenes
+from .cases import Absent, Case, Function, Peer, Prepared, find
 from .device_clock import Clock, on
 from .device_stages import stages
-from .harness import Absent, Case, Function, Peer, find
-from .machine import ROOT, ceilings, describe
+from .machine import FOLDER, ceilings, describe
 
 # Enough for every kernel, at sizes that an instrumented run gets through in minutes.
 _SANITIZED = "against_the_cpu or dtypes or roi_pool_backward or (test_counts and (63 or 65))"
@@ -64,7 +64,7 @@ def _command(
     title: str, command: Sequence[str], environment: dict[str, str] | None = None
 ) -> tuple[str, str]:
     print(f"\n== {title}: {' '.join(command)}", flush=True)
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(command, cwd=FOLDER.parent, env=environment, check=False)
     return title, "ok" if done.returncode == 0 else f"FAILED ({done.returncode})"
 
 
@@ -124,9 +124,8 @@ def cases() -> Iterable[tuple[Case, str]]:
         for case in module.CASES:
             if case.cuda and ("1,600" in case.name or "12,000" in case.name or "375" in case.name):
                 yield case, ""
-                if case.op in ("roi_pool", "excitation_maps"):
-                    yield case, "bfloat16"
                 if case.op == "roi_pool":
+                    yield case, "bfloat16"
                     yield case, "float16"
 
 
@@ -149,23 +148,18 @@ def ops(runs: int) -> list[Row]:
 
 def _row(case: Case, dtype: str, clock: Clock, ceiling: dict[str, float]) -> Row:
     print(f"{case} {dtype}", flush=True)
-    name = f"{case}, {dtype or 'float32'}"
+    name = f"{case}, {dtype or case.flop_dtype}"
     if isinstance(case.ours, Absent):
         return Row(name, float("nan"), wrong=case.ours.reason)
     inputs = _narrow(case.inputs(), dtype)
     device = on("cuda", inputs)
     function: Function = case.ours
-    if case.op == "excitation_maps":  # the weights are prepared once, as labelling does
-        from labelpenet.ops import positive_weights
-
-        activations, weights, *rest = device
-        device = (activations, positive_weights(weights), *rest)
     wrong = _compare(case, function, inputs, device)
     output = function(*device)
-    seconds = clock(lambda: function(*device))
+    seconds = clock(_timed(function, device))
     moved = case.bytes_moved(inputs, output) if case.bytes_moved is not None else 0
     flops = case.flops(*inputs) if case.flops is not None else 0.0
-    rate = ceiling["bfloat16" if dtype == "bfloat16" else "float32"]
+    rate = ceiling[case.flop_dtype]
     floor = max(moved / ceiling["copy"], flops / rate)
     peer = None
     if isinstance(case.peer, Peer) and case.peer.cuda and (not dtype or case.op == "roi_pool"):
@@ -174,18 +168,20 @@ def _row(case: Case, dtype: str, clock: Clock, ceiling: dict[str, float]) -> Row
             a.to(output.dtype) if dtype and isinstance(a, torch.Tensor) else a for a in inputs
         ]
         theirs = on("cuda", theirs)  # theirs wants boxes in the features' dtype
-        peer = None if isinstance(other, Absent) else clock(lambda: other(*theirs))
+        peer = None if isinstance(other, Absent) else clock(_timed(other, theirs))
     return Row(name, seconds, floor, peer=peer, wanted=_wanted(name), wrong=wrong)
+
+
+def _timed(function: Function, inputs: Sequence[Any]) -> Callable[[], Any]:
+    """What is timed of a function: all of it, unless a part is prepared before."""
+    if isinstance(function, Prepared):
+        return function.prepare(*inputs)
+    return lambda: function(*inputs)
 
 
 def _compare(case: Case, function: Function, inputs: Any, device: Any) -> str:
     try:
-        if case.op == "excitation_maps":
-            got, want = function(*device), function(*inputs)
-            error = float((got.cpu() - want).abs().max() / want.abs().max())
-            assert error < 3e-2, f"relative error {error:.1e}"
-        else:
-            case.compare(function(*device), function(*inputs))
+        case.compare(function(*device), function(*inputs))
     except AssertionError as error:
         return f"WRONG: {error}"
     return ""
