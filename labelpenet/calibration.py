@@ -27,7 +27,7 @@ from labelpenet.ops import (
 
 # Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others.
 # A few more rows cost little, since reading the weights takes most of the time.
-_ROWS = 32
+_ROWS = 8
 _ONE = 1 << 30  # of a map in [0, 1] in fixed point
 
 

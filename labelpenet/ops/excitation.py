@@ -14,7 +14,7 @@ from labelpenet.ops._register import Op
 
 _DTYPES = (torch.float32, torch.bfloat16)
 # The widest array that is not an input, [proposals of a chunk, C * h * w], stays about this size.
-_CHUNK_BYTES = 64 << 20
+_CHUNK_BYTES = 192 << 20
 # A device's matrix products are the faster the larger, and it has no cache that would be spared.
 _DEVICE_CHUNK_BYTES = 512 << 20
 
@@ -180,7 +180,7 @@ def _excitation_maps(
     rows = max(1, limit // (channels * cells * pooled.element_size()))
     chunks = max(1, -(-proposals // rows))
     rows = max(1, -(-proposals // chunks))  # equal chunks: a small last one wastes the products
-    rows += -rows % 32 if chunks > 1 else 0  # whole tens, so that every row's sums round alike
+    rows += -rows % 8 if chunks > 1 else 0  # no odd number: every row's sums round alike
     buffers = [classifier.new_empty((rows, weight.shape[1])) for weight in (*hidden, classifier)]
     shares = [classifier.new_empty((rows, weight.shape[0])) for weight in hidden]
     threads, stream = launch(pooled)
