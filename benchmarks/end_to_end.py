@@ -202,7 +202,7 @@ def report(run: Mapping[str, Any]) -> str:
         lines.append(f"- {name}: peak memory {shown}, fastest run {pipeline['best_ms']:,.1f} ms")
     lines += [f"- agree: {stage}: {found}" for stage, found in run["checks"].items()]
     if run["by_members_ms"]:
-        found = ", ".join(f"{m:,}: {ms:,.1f}" for m, ms in run["by_members_ms"].items())
+        found = ", ".join(f"{int(m):,}: {ms:,.1f}" for m, ms in run["by_members_ms"].items())
         lines.append(f"- calibration but for the CRF, members: ms (same bits as in all): {found}")
     return "\n".join(lines)
 
