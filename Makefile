@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench bench-gate build lint format clean
+.PHONY: demo test bench bench-gate build lint format cuda-check cuda-resources clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,12 @@ lint:  ## what CI checks beside the tests
 format:
 	ruff check --fix . ; ruff format .
 	git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' '*.h' | xargs clang-format -i
+
+cuda-check:  ## on a machine with a CUDA device: build, test, sanitize and time the kernels
+	python -m benchmarks.device
+
+cuda-resources:  ## registers and spills of the CUDA kernels into docs/cuda.md; needs nvcc, no device
+	python -m benchmarks.resources
 
 clean:
 	rm -rf build dist labelpenet/_C*.so

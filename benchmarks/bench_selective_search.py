@@ -24,6 +24,11 @@ def _opencv(create):
     return search
 
 
+def opencv():
+    """OpenCV's search as (photo [H, W, 3] uint8, preset) -> boxes [R, 4], if it is installed."""
+    return adapt(find("cv2.ximgproc.segmentation", "createSelectiveSearchSegmentation"), _opencv)
+
+
 def _same_places(got, want, share=0.8):
     """At least `share` of the wanted boxes have a box with IoU >= 0.5.
 
@@ -47,10 +52,7 @@ def case(preset, height=375, width=500):
         inputs=lambda: (scenes.photo(height, width), preset),
         ours=find("labelpenet.ops", "selective_search"),
         reference=Absent("the tests hold every stage against it; colours may differ by rounding"),
-        peer=Peer(
-            "OpenCV",
-            adapt(find("cv2.ximgproc.segmentation", "createSelectiveSearchSegmentation"), _opencv),
-        ),
+        peer=Peer("OpenCV", opencv()),
         compare=_same_places,
         bytes_moved=None,  # graphs and hash tables, far from any bound by traffic
         cuda=False,

@@ -27,7 +27,8 @@ from labelpenet.ops import (
 
 # Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others.
 # A few more rows cost little, since reading the weights takes most of the time.
-_ROWS = 32
+_ROWS = 8
+_ONE = 1 << 30  # of a map in [0, 1] in fixed point
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,10 @@ def _attention(
     members = [c.members for c in candidates]
     if not members:
         return torch.zeros((0, *size))
-    member = torch.cat(members)
-    owner = torch.repeat_interleave(
-        torch.arange(len(members), device=member.device),
-        torch.tensor([len(m) for m in members], device=member.device),
-    )
-    used, place = torch.unique(member, return_inverse=True)
+    member, owner = torch.cat(members), owners(members)
+    used, place = member, torch.arange(len(member), device=member.device)
+    if len(members) > 1:  # they may share some; how many holds up a device
+        used, place = torch.unique(member, return_inverse=True)
     maps = proposal_maps(proposals, used)[place]
     boxes = proposals.boxes[member]
     return project_attention(maps, boxes, owner, len(members), size, mode=config.projection)
@@ -163,6 +162,11 @@ def proposal_maps(proposals: Proposals, entries: Tensor) -> Tensor:
     return maps[: len(entries)]
 
 
+def owners(groups: Sequence[Tensor]) -> Tensor:
+    """The group of each element of `torch.cat(groups)`; waits for no device."""
+    return torch.cat([torch.full_like(group, k) for k, group in enumerate(groups)])
+
+
 def heat_maps(
     proposals: Proposals,
     groups: Sequence[Tensor],
@@ -172,11 +176,7 @@ def heat_maps(
     """Object heat-maps [K, H, W] in [0, 1]: each group's scores, summed over its boxes."""
     if not groups:
         return torch.zeros((0, *size))
-    index = torch.cat(list(groups))
-    owner = torch.repeat_interleave(
-        torch.arange(len(groups), device=index.device),
-        torch.tensor([len(group) for group in groups], device=index.device),
-    )
+    index, owner = torch.cat(list(groups)), owners(groups)
     boxes = proposals.boxes[index]
     area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
     scores = proposals.heat[index] / area**config.heat_area_power
@@ -238,24 +238,23 @@ def refine_masks(
         ),
     )
     masks = refined[:, 1] > refined[:, 0]
-    empty = ~masks.flatten(1).any(1)
-    masks[empty] = raw[empty]
-    return masks
+    return torch.where(masks.flatten(1).any(1)[:, None, None], masks, raw)
 
 
 def tight_boxes(masks: Tensor, fallback: Tensor) -> Tensor:
     """Boxes [K, 4] around the largest connected part of each mask; `fallback` for an empty one.
 
-    Speckles far from the object would blow the box up; they stay in the mask.
+    Speckles far from the object would blow the box up; they stay in the mask. The parts are found
+    on the host: masks on a device are waited for, once.
     """
-    boxes = fallback.clone().float()
+    boxes = fallback.float().cpu().clone()
     for k, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         if count > 1:
             part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
             x, y, width, height = (int(v) for v in stats[part, :4])
             boxes[k] = boxes.new_tensor((x, y, x + width, y + height))
-    return boxes
+    return boxes.to(fallback.device)
 
 
 def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Candidate]) -> Tensor:
@@ -272,11 +271,12 @@ def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Ca
 def soft_iou(soft: Tensor, boxes: Tensor) -> Tensor:
     """IoU [R] between a map [H, W] in [0, 1] and boxes [R, 4], each box a map of ones."""
     height, width = soft.shape
-    table = torch.zeros((height + 1, width + 1), dtype=torch.float64, device=soft.device)
-    table[1:, 1:] = soft.double().cumsum(0).cumsum(1)
+    # fixed point: a device's running sum of floats is not the same in every run
+    table = torch.zeros((height + 1, width + 1), dtype=torch.int64, device=soft.device)
+    table[1:, 1:] = (soft.double() * _ONE).round().long().cumsum(0).cumsum(1)
     x1, y1, x2, y2 = boxes.round().long().unbind(1)
     x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
     y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
     inside = table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]
-    area = ((x2 - x1) * (y2 - y1)).double()
-    return (inside / (area + table[-1, -1] - inside).clamp(min=1e-9)).float()
+    either = (x2 - x1) * (y2 - y1) * _ONE + table[-1, -1] - inside
+    return (inside.double() / either.clamp(min=1).double()).float()

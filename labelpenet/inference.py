@@ -16,6 +16,7 @@ from labelpenet.calibration import (
     Proposals,
     calibrate,
     heat_maps,
+    owners,
     refine_masks,
     scale_to_one,
     soft_iou,
@@ -114,25 +115,27 @@ class Predictor:
     def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
         """p^ [C] of eq. 1: how likely each class is in the image."""
         with autocast(self.config, self.device):
-            output = self._classification_head(self._views(image), proposals)
+            boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
+            output = self._classification_head(self._views(image), boxes)
         return image_log_probabilities(output).exp()
 
     def _views(self, image: np.ndarray) -> list[View]:
-        """The image at each test scale, and mirrored where that is asked for."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        """The image at each test scale, and mirrored where that is asked for.
+
+        A device gets bytes and resizes.
+        """
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
         views = []
         for shorter in self.config.test_scales or (min(tensor.shape[-2:]),):
             resized, scale = resize_image(tensor, shorter, self.config.test_longest)
-            resized = resized.to(self.device)
             for flipped in (False, True) if self.config.test_flip else (False,):
                 seen = flip_image(resized) if flipped else resized
                 frame = Frame((int(seen.shape[-2]), int(seen.shape[-1])), scale, flipped)
                 views.append(View(self.cascade.trunk(seen), frame))
         return views
 
-    def _classification_head(self, views: Sequence[View], proposals: np.ndarray) -> HeadOutput:
+    def _classification_head(self, views: Sequence[View], boxes: Tensor) -> HeadOutput:
         """What module 1 says of the proposals, on average; the activations are the first view's."""
-        boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
         outputs: list[HeadOutput] = [
             self.cascade.classification([view.trunk], [view.frame.boxes(boxes)])[0]
             for view in views
@@ -151,7 +154,8 @@ class Predictor:
         size = (image.shape[0], image.shape[1])
         if len(proposals) == 0:
             return Labelling(Instances.empty(*size), 1)
-        output = self._classification_head(views, proposals)
+        boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
+        output = self._classification_head(views, boxes)
         probability = image_log_probabilities(output).exp()
         if tags is None:
             found = probability >= self.config.detection.score_threshold
@@ -160,7 +164,7 @@ class Predictor:
             classes = list(tags)
         if not classes:
             return Labelling(Instances.empty(*size), 1)
-        head = self._classification_proposals(output, proposals, classes)
+        head = self._classification_proposals(output, boxes, classes)
         candidates = self._classification_candidates(output, head, classes, size)
         result = calibrate(image, head, candidates, self.config.calibration)
         scores = torch.tensor([c.score for c in candidates])
@@ -172,22 +176,22 @@ class Predictor:
         return Labelling(instances.select(order), 1, pictures(result))
 
     def _classification_proposals(
-        self, output: HeadOutput, proposals: np.ndarray, classes: list[int]
+        self, output: HeadOutput, boxes: Tensor, classes: list[int]
     ) -> Proposals:
         """Each proposal under its most likely class, among those that the image has."""
         softmax = torch.softmax(output.logits, 1)
         chosen = torch.tensor(classes, device=self.device)
         own = chosen[softmax[:, chosen].argmax(1)]
-        for label in classes:
-            if not bool((own == label).any()):  # a class that is there has one proposal at least
-                spare = torch.bincount(own, minlength=softmax.shape[1])[own] > 1
-                if bool(spare.any()):
-                    score = output.logits[:, label].masked_fill(~spare, -torch.inf)
-                    own[score.argmax()] = label
         rows = torch.arange(len(own), device=self.device)
+        for label in classes:  # a class that is there has one proposal at least
+            count = torch.zeros(softmax.shape[1], dtype=torch.int64, device=self.device)
+            spare = count.index_add(0, own, torch.ones_like(own))[own] > 1
+            score = output.logits[:, label].masked_fill(~spare, -torch.inf)
+            wanted = (own != label).all() & spare.any()  # stays on the device
+            own = torch.where(wanted & (rows == score.argmax()), label, own)
         module = self.cascade.classification
         return Proposals(
-            boxes=torch.from_numpy(proposals[: len(own)]).to(self.device),
+            boxes=boxes,
             classes=own,
             start=softmax[rows, own],
             heat=softmax[rows, own] * torch.softmax(output.second, 0)[rows, own],
@@ -199,13 +203,18 @@ class Predictor:
     def _classification_candidates(
         self, output: HeadOutput, head: Proposals, classes: list[int], size: tuple[int, int]
     ) -> list[Candidate]:
-        """One object per class: its top proposal, and what that suppresses."""
+        """One object per class: its top proposal, and what that suppresses.
+
+        A device is waited for twice, for the sizes of all classes and for those of all groups.
+        """
         config = self.config.calibration
-        candidates = []
-        for label in classes:
-            members = (head.classes == label).nonzero().flatten()
-            if len(members) == 0:  # fewer proposals than classes
-                continue
+        everyone = _where([head.classes == label for label in classes])
+        present = [
+            i for i, members in enumerate(everyone) if len(members)
+        ]  # else too few proposals
+        tops, near = [], []
+        for i in present:
+            label, members = classes[i], everyone[i]
             if config.score is GroupScore.HEAT_MAP:
                 heat = heat_maps(head, [members], size, config)[0]
                 rank = soft_iou(heat, head.boxes[members])
@@ -215,10 +224,16 @@ class Predictor:
                 rank = combined_scores(output)[members, label]
             top = members[rank.argmax()]
             overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
-            group = members[(overlap > config.nms_threshold) | (members == top)]
-            score = float(head.start[top])
-            candidates.append(Candidate(label, score, head.boxes[top], group, members))
-        return candidates
+            tops.append(top)
+            near.append((overlap > config.nms_threshold) | (members == top))
+        if not present:
+            return []
+        groups = _where(near)
+        scores = head.start[torch.stack(tops)].tolist()
+        return [
+            Candidate(classes[i], score, head.boxes[top], everyone[i][group], everyone[i])
+            for i, score, top, group in zip(present, scores, tops, groups, strict=True)
+        ]
 
     def _detect(
         self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
@@ -303,11 +318,7 @@ class Predictor:
         members = [m[:_MASK_MEMBERS] for m in found.members]
         if not members:
             return torch.zeros((0, *size), device=self.device)
-        entries = torch.cat(members)
-        owner = torch.repeat_interleave(
-            torch.arange(len(members), device=self.device),
-            torch.tensor([len(m) for m in members], device=self.device),
-        )
+        entries, owner = torch.cat(members), owners(members)
         rois = found.rois[found.entry_rois[entries]]
         said = []
         for view in views:
@@ -334,6 +345,13 @@ class Predictor:
 def _inside(boxes: Tensor, image: np.ndarray) -> Tensor:
     """Boxes cut at the image's edge: the sides of a resized one were rounded."""
     return clip(boxes, (image.shape[0], image.shape[1]))
+
+
+def _where(masks: list[Tensor]) -> list[Tensor]:
+    """The indices where each mask [N_i] is true; a device is waited for once, for all of them."""
+    counts = torch.stack([mask.sum() for mask in masks]).tolist()
+    orders = (torch.sort(mask.byte(), descending=True, stable=True).indices for mask in masks)
+    return [order[:count] for order, count in zip(orders, counts, strict=True)]
 
 
 def pictures(result: Calibrated) -> dict[str, Tensor]:

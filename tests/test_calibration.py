@@ -272,7 +272,7 @@ def test_only_members_are_propagated(around, monkeypatch):
 
     monkeypatch.setattr(calibration, "excitation_maps", counted)
     few = calibrate(photo(), around, groups, config)
-    assert seen == [32]  # five, and rows that make products round alike
+    assert seen == [8]  # five, and rows that make products round alike
 
     def everything(activations, weights, classes, start):
         maps = real(list(around.activations), around.weights, around.classes, around.start)

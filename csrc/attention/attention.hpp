@@ -1,7 +1,9 @@
 // From proposals to image maps: small maps drawn into their boxes, and boxes added up.
 //
 // A pixel (px, py) belongs to a box where its centre does: x1 <= px + 0.5 < x2, likewise y. Boxes
-// are (x1, y1, x2, y2) in pixels, finite. All arrays are row-major and contiguous.
+// are (x1, y1, x2, y2) in pixels. All arrays are row-major and contiguous. The CPU loops take
+// checked numbers; the CUDA kernels leave out a box that is not finite or whose index is out of
+// range.
 #pragma once
 #include <cstdint>
 
@@ -22,14 +24,15 @@ struct ProjectAttention {
   int height, width;
 };
 
-// out[index[i]] += scores[i] at the pixels of box i. Scores are fixed-point numbers, so that sums
-// are exact in any order: a score of v counts as v * unit.
+// out[index[i]] += scores[i] at the pixels of box i. Scores become fixed-point numbers first, so
+// that sums are exact in any order.
 struct AccumulateBoxes {
-  const int64_t* scores;  // [R], in units; no sum of any of them leaves int64
-  const float* boxes;     // [R, 4]
-  const int64_t* index;   // [R], in [0, num_maps)
-  float* out;             // [num_maps, height, width], written
-  double unit;            // a power of two
+  const float* scores;   // [R], magnitudes up to kLargestScore
+  const float* boxes;    // [R, 4]
+  const int64_t* index;  // [R], in [0, num_maps)
+  int64_t* fixed;        // [R] scratch: scores in units; no sum of any of them leaves int64
+  double* unit;          // [1] scratch: a power of two; NaN where a score is out of range
+  float* out;            // [num_maps, height, width], written; all NaN where `unit` is
   int64_t proposals, num_maps;
   int height, width;
 };

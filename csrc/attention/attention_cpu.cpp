@@ -135,6 +135,11 @@ void project_attention_cpu(const ProjectAttention& args, int threads) {
 // at a row change two steps each, so the cost does not depend on the area of boxes.
 void accumulate_boxes_cpu(const AccumulateBoxes& args, int threads) {
   const AttentionLoops& loops = LABELPENET_PICK(kAttentionLoops);
+  float largest = 0;
+  for (int64_t i = 0; i < args.proposals; ++i)
+    largest = std::max(largest, score_magnitude(args.scores[i]));
+  *args.unit = score_unit(largest, args.proposals);
+  for (int64_t i = 0; i < args.proposals; ++i) args.fixed[i] = in_units(args.scores[i], *args.unit);
   const Groups groups(args.index, args.proposals, args.num_maps);
   const int width = args.width;
   for_tiles(
@@ -162,11 +167,11 @@ void accumulate_boxes_cpu(const AccumulateBoxes& args, int threads) {
             const float* box = args.boxes + 4 * event->box;
             const int begin = first_pixel(box[0], width), end = first_pixel(box[2], width);
             if (begin >= end) continue;
-            const int64_t score = args.scores[event->box];
+            const int64_t score = args.fixed[event->box];
             steps[begin] += event->begins ? score : -score;
             steps[end] -= event->begins ? score : -score;
           }
-          loops.integrate(steps.data(), args.unit, width, row);
+          loops.integrate(steps.data(), *args.unit, width, row);
         }
       });
 }

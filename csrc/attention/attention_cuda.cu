@@ -8,6 +8,7 @@ namespace {
 // A block owns a square of one output map and adds the boxes that touch it in their order: no
 // atomics, the same bits in every run. A warp is a row of the square, a thread kRows pixels.
 constexpr int kTile = 32, kThreads = 256, kWarps = kThreads / 32, kRows = kTile / kWarps;
+constexpr int kFixThreads = 512;
 
 struct Tile {
   int64_t map;
@@ -28,6 +29,9 @@ __device__ Tile tile_of_block(int height, int width) {
           static_cast<int>(block / across % down) * kTile};
 }
 
+// x - x is 0 for finite x, else NaN
+__device__ bool finite(float x) { return x - x == 0.f; }
+
 __device__ bool inside(const Axis& axis, int pixel) {
   return axis.begin <= pixel && pixel < axis.end;
 }
@@ -46,9 +50,10 @@ __device__ void for_boxes(const float* boxes, const int64_t* index, int64_t prop
     bool touches = box.i < proposals && index[box.i] == tile.map;
     if (touches) {
       const float* edge = boxes + 4 * box.i;
+      touches = finite(edge[0]) && finite(edge[1]) && finite(edge[2]) && finite(edge[3]);
       box.x = axis_of(edge[0], edge[2], cells_x, width);
       box.y = axis_of(edge[1], edge[3], cells_y, height);
-      touches = box.x.begin < box.x.end && box.y.begin < box.y.end &&
+      touches = touches && box.x.begin < box.x.end && box.y.begin < box.y.end &&
                 box.x.begin < tile.x + kTile && box.x.end > tile.x &&
                 box.y.begin < tile.y + kTile && box.y.end > tile.y;
     }
@@ -89,20 +94,38 @@ __global__ void project_kernel(ProjectAttention a) {
       a.out[(tile.map * a.height + py + k * kWarps) * a.width + px] = sum[k];
 }
 
+// One block: the largest magnitude, the unit that follows from it, and every score in units.
+__global__ void fix_scores_kernel(AccumulateBoxes a) {
+  __shared__ float by_warp[kFixThreads / 32];
+  float largest = 0.f;
+  for (int64_t i = threadIdx.x; i < a.proposals; i += kFixThreads)
+    largest = fmaxf(largest, score_magnitude(a.scores[i]));
+  for (int step = 16; step > 0; step /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+  if (threadIdx.x % 32 == 0) by_warp[threadIdx.x / 32] = largest;
+  __syncthreads();
+  for (int w = 0; w < kFixThreads / 32; ++w) largest = fmaxf(largest, by_warp[w]);
+  const double unit = score_unit(largest, a.proposals);
+  if (threadIdx.x == 0) *a.unit = unit;
+  for (int64_t i = threadIdx.x; i < a.proposals; i += kFixThreads)
+    a.fixed[i] = in_units(a.scores[i], unit);
+}
+
 __global__ void accumulate_kernel(AccumulateBoxes a) {
   const Tile tile = tile_of_block(a.height, a.width);
   const int px = tile.x + threadIdx.x % 32, py = tile.y + threadIdx.x / 32;
+  const double unit = *a.unit;
   int64_t sum[kRows] = {};
   for_boxes(a.boxes, a.index, a.proposals, 1, 1, a.height, a.width, tile, [&](const TileBox& box) {
     if (!inside(box.x, px)) return;
-    const int64_t score = a.scores[box.i];
+    const int64_t score = a.fixed[box.i];
     for (int k = 0; k < kRows; ++k)
       if (inside(box.y, py + k * kWarps)) sum[k] += score;
   });
   for (int k = 0; k < kRows; ++k)
     if (px < a.width && py + k * kWarps < a.height)
       a.out[(tile.map * a.height + py + k * kWarps) * a.width + px] =
-          static_cast<float>(static_cast<double>(sum[k]) * a.unit);
+          static_cast<float>(static_cast<double>(sum[k]) * unit);
 }
 
 // One block per proposal. One thread adds up the few cells, in the order of the CPU.
@@ -145,8 +168,10 @@ void project_attention_cuda(const ProjectAttention& args, void* stream) {
 void accumulate_boxes_cuda(const AccumulateBoxes& args, void* stream) {
   const int64_t tiles = args.num_maps * tiles_across(args.height) * tiles_across(args.width);
   if (tiles == 0) return;
-  LABELPENET_LAUNCH(accumulate_kernel, blocks_for(tiles, 1), kThreads, 0,
-                    static_cast<cudaStream_t>(stream))(args);
+  const auto s = static_cast<cudaStream_t>(stream);
+  LABELPENET_LAUNCH(fix_scores_kernel, 1, kFixThreads, 0, s)(args);
+  cuda_check_launch("accumulate_boxes: fix_scores");
+  LABELPENET_LAUNCH(accumulate_kernel, blocks_for(tiles, 1), kThreads, 0, s)(args);
   cuda_check_launch("accumulate_boxes");
 }
 

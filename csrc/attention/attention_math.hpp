@@ -24,7 +24,8 @@ struct Sample {
 // 0.5 rounds only where that does not change the ceiling, as long as size <= 2^22.
 static LABELPENET_HD int first_pixel(float edge, int size) {
   const float pixel = ceilf(edge - 0.5f);
-  return pixel <= 0.f ? 0 : pixel >= static_cast<float>(size) ? size : static_cast<int>(pixel);
+  if (!(pixel > 0.f)) return 0;  // NaN, too
+  return pixel >= static_cast<float>(size) ? size : static_cast<int>(pixel);
 }
 
 static LABELPENET_HD Axis axis_of(float low, float high, int cells, int size) {
@@ -69,6 +70,28 @@ static LABELPENET_HD double cell_weight(const Axis& axis, int j, int cells) {
   const double down =
       j == cells - 1 ? high - middle : (j + 1.0) * (high - middle) - sum_of_u(axis, middle, high);
   return up + down > 0. ? up + down : 0.;
+}
+
+// ---- scores in fixed point ---------------------------------------------------------------------
+constexpr float kLargestScore = 73786976294838206464.f;  // 2^66
+
+// The magnitude of a score for the largest one; infinite where it is out of range.
+static LABELPENET_HD float score_magnitude(float score) {
+  const float magnitude = fabsf(score);
+  return magnitude <= kLargestScore ? magnitude : HUGE_VALF;  // NaN, too
+}
+
+// The power of two in which no sum of `count` scores up to `largest` leaves 2^61 units.
+static LABELPENET_HD double score_unit(float largest, int64_t count) {
+  if (!(largest <= kLargestScore)) return static_cast<double>(NAN);
+  int exponent = 0;
+  (void)frexp(static_cast<double>(count) * static_cast<double>(largest), &exponent);
+  return ldexp(1., exponent - 61);
+}
+
+// A power of two scales a double without rounding.
+static LABELPENET_HD int64_t in_units(float score, double unit) {
+  return unit > 0. ? static_cast<int64_t>(llrint(static_cast<double>(score) / unit)) : 0;
 }
 
 // What the samples of a map have to be multiplied with to sum to the map's sum; 0 where no sample

@@ -35,19 +35,22 @@ void project(TensorView maps, TensorView boxes, TensorView index, TensorView sca
       });
 }
 
-void accumulate(TensorView scores, double unit, TensorView boxes, TensorView index, TensorView out,
-                int threads, uintptr_t stream) {
+void accumulate(TensorView scores, TensorView boxes, TensorView index, TensorView fixed,
+                TensorView unit, TensorView out, int threads, uintptr_t stream) {
   const int64_t proposals = scores.shape[0];
-  expect(scores, "scores", DType::kInt64, {-1});
+  expect(scores, "scores", DType::kFloat32, {-1});
+  expect(fixed, "fixed", DType::kInt64, {proposals});
+  expect(unit, "unit", DType::kFloat64, {1});
   expect(boxes, "boxes", DType::kFloat32, {proposals, 4});
   expect(index, "index", DType::kInt64, {proposals});
   expect(out, "out", DType::kFloat32, {-1, -1, -1});
-  expect_same_device({&scores, &boxes, &index, &out});
-  const AccumulateBoxes args{scores.as<const int64_t>(),
+  expect_same_device({&scores, &boxes, &index, &fixed, &unit, &out});
+  const AccumulateBoxes args{scores.as<const float>(),
                              boxes.as<const float>(),
                              index.as<const int64_t>(),
+                             fixed.as<int64_t>(),
+                             unit.as<double>(),
                              out.as<float>(),
-                             unit,
                              proposals,
                              out.shape[0],
                              static_cast<int>(out.shape[1]),

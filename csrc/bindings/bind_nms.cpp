@@ -7,44 +7,79 @@
 
 namespace labelpenet {
 
+namespace {
+
+using Maybe = std::optional<TensorView>;
+
+void on_cpu(const TensorView& boxes, const TensorView& scores, const Maybe& labels,
+            double iou_threshold, const TensorView& keep, const Maybe& owner,
+            const TensorView& status, int threads) {
+  const int64_t n = boxes.shape[0];
+  expect(boxes, "boxes", DType::kFloat32, {-1, 4});
+  expect(scores, "scores", DType::kFloat32, {n});
+  expect(keep, "keep", DType::kInt64, {n});
+  expect(status, "status", DType::kInt64, {2});
+  if (labels) expect(*labels, "labels", DType::kInt64, {n});
+  if (owner) expect(*owner, "owner", DType::kInt64, {n});
+  for (const TensorView* t : {&boxes, &scores, &keep, &status})
+    if (t->cuda) throw std::invalid_argument("nms: expected tensors on the CPU");
+  NmsArgs args;
+  args.boxes = boxes.as<float>();
+  args.scores = scores.as<float>();
+  args.labels = labels ? labels->as<int64_t>() : nullptr;
+  args.keep = keep.as<int64_t>();
+  args.owner = owner ? owner->as<int64_t>() : nullptr;
+  args.status = status.as<int64_t>();
+  args.count = n;
+  args.iou_threshold = iou_threshold;
+  py::gil_scoped_release release;
+  nms_cpu(args, threads);
+}
+
+void on_device(const TensorView& boxes, const TensorView& scores, const TensorView& order,
+               const TensorView& by_score, const Maybe& rank_labels, double iou_threshold,
+               const Maybe& keep, const TensorView& owner, const TensorView& status,
+               const TensorView& mask, const TensorView& best, uintptr_t stream) {
+  const int64_t n = boxes.shape[0];
+  expect(boxes, "boxes", DType::kFloat32, {-1, 4});
+  expect(scores, "scores", DType::kFloat32, {n});
+  expect(order, "order", DType::kInt64, {n});
+  expect(by_score, "by_score", DType::kInt64, {n});
+  expect(owner, "owner", DType::kInt64, {n});
+  expect(status, "status", DType::kInt64, {2});
+  expect(mask, "mask", DType::kInt64, {n, (n + 63) / 64});
+  expect(best, "best", DType::kInt32, {n});
+  expect_same_device({&boxes, &scores, &order, &by_score, &owner, &status, &mask, &best});
+  for (const Maybe* t : {&rank_labels, &keep}) {
+    if (!*t) continue;
+    expect(**t, t == &keep ? "keep" : "rank_labels", DType::kInt64, {n});
+    expect_same_device({&boxes, &**t});
+  }
+  NmsArgs args;
+  args.boxes = boxes.as<float>();
+  args.scores = scores.as<float>();
+  args.order = order.as<int64_t>();
+  args.by_score = by_score.as<int64_t>();
+  args.rank_labels = rank_labels ? rank_labels->as<int64_t>() : nullptr;
+  args.keep = keep ? keep->as<int64_t>() : nullptr;
+  args.owner = owner.as<int64_t>();
+  args.status = status.as<int64_t>();
+  args.mask = mask.as<uint64_t>();
+  args.best = best.as<int32_t>();
+  args.count = n;
+  args.iou_threshold = iou_threshold;
+  dispatch(
+      boxes, [] { throw std::invalid_argument("nms: expected tensors on a device"); },
+      [&] {
+        if constexpr (kWithCuda) nms_cuda(args, reinterpret_cast<void*>(stream));
+      });
+}
+
+}  // namespace
+
 void bind_nms(py::module_& m) {
-  m.def("nms", [](const TensorView& boxes, const TensorView& scores,
-                  const std::optional<TensorView>& order, const std::optional<TensorView>& labels,
-                  double iou_threshold, const TensorView& keep,
-                  const std::optional<TensorView>& owner, const TensorView& status,
-                  const std::optional<TensorView>& mask, int threads, uintptr_t stream) {
-    const int64_t n = boxes.shape[0];
-    expect(boxes, "boxes", DType::kFloat32, {-1, 4});
-    expect(scores, "scores", DType::kFloat32, {n});
-    expect(keep, "keep", DType::kInt64, {n});
-    expect(status, "status", DType::kInt64, {2});
-    expect_same_device({&boxes, &scores, &keep, &status});
-    NmsArgs args;
-    args.boxes = boxes.as<float>();
-    args.scores = scores.as<float>();
-    args.keep = keep.as<int64_t>();
-    args.status = status.as<int64_t>();
-    args.count = n;
-    args.iou_threshold = iou_threshold;
-    const auto take = [&](const std::optional<TensorView>& t, const char* name,
-                          std::initializer_list<int64_t> shape) -> int64_t* {
-      if (!t) return nullptr;
-      expect(*t, name, DType::kInt64, shape);
-      expect_same_device({&boxes, &*t});
-      return t->as<int64_t>();
-    };
-    args.order = take(order, "order", {n});
-    args.labels = take(labels, "labels", {n});
-    args.owner = take(owner, "owner", {n});
-    args.mask = reinterpret_cast<uint64_t*>(take(mask, "mask", {n, (n + 63) / 64}));
-    if (boxes.cuda && (!args.order || !args.mask))
-      throw std::invalid_argument("order, mask: expected tensors");
-    dispatch(
-        boxes, [&] { nms_cpu(args, threads); },
-        [&] {
-          if constexpr (kWithCuda) nms_cuda(args, reinterpret_cast<void*>(stream));
-        });
-  });
+  m.def("nms", on_cpu);
+  m.def("nms_device", on_device);
 }
 
 }  // namespace labelpenet

@@ -26,8 +26,13 @@ inline void cuda_check(cudaError_t error, const char* where) {
 // After every launch: a bad configuration shows here, not at the next unrelated call.
 inline void cuda_check_launch(const char* kernel) { cuda_check(cudaGetLastError(), kernel); }
 
+// A grid's x dimension; y and z end at kMaxGridYZ already.
 inline unsigned blocks_for(int64_t items, int per_block) {
-  return static_cast<unsigned>((items + per_block - 1) / per_block);
+  const int64_t blocks = (items + per_block - 1) / per_block;
+  if (blocks > INT32_MAX)
+    throw std::invalid_argument("too large for one launch: " + std::to_string(blocks) + " blocks");
+  return static_cast<unsigned>(blocks);
 }
+constexpr int64_t kMaxGridYZ = 65535;
 
 }  // namespace labelpenet

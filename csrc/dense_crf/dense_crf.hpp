@@ -23,7 +23,8 @@ constexpr int kMaxCrfKernels = 2;
 
 struct DenseCrfArgs {
   const uint8_t* image;  // [H, W, 3] RGB
-  const float* unary;    // [K, L, H, W], -log probability, finite
+  const float* unary;    // [K, L, H, W], -log probability, finite; CUDA: a NaN makes its pixel NaN
+                         // and is nothing to the others
   float* probability;    // [K, L, H, W], written: every element, also where iterations = 0
   int64_t maps;          // K
   int64_t labels;        // L >= 2

@@ -105,43 +105,46 @@ __global__ void normalize_kernel(const float* degree, float* before, float* afte
 
 // Two labels: rows[p, c] = q = sigmoid(messages + U_0 - U_1 - total / 2), the probability of label
 // 1 (see infer_binary in dense_crf_cpu.cpp). `first` has no messages; `out` is null until the end.
+// C neighbouring threads share a pixel, so that rows are read and written whole.
+template <int C>
 __global__ void binary_kernel(const float* unary, const float* total, float* rows, int stride,
                               int maps, int64_t n, bool first, float* out) {
-  const int64_t pixel = thread_index() % n, c = thread_index() / n;
-  if (c >= stride) return;
-  float* at = rows + pixel * stride + c;
-  float q = 0;
-  if (c < maps) {
-    const float odds = unary[2 * c * n + pixel] - unary[(2 * c + 1) * n + pixel];
-    const float score = first ? odds : odds - 0.5f * total[pixel] + *at;
-    q = 1.0f / (1.0f + expf(-score));
-    if (out) {
-      out[2 * c * n + pixel] = 1.0f - q;
-      out[(2 * c + 1) * n + pixel] = q;
+  const int64_t pixel = thread_index() / C;
+  if (pixel >= n) return;
+  for (int c = static_cast<int>(thread_index() % C); c < stride; c += C) {
+    float* at = rows + pixel * stride + c;
+    float q = 0;
+    if (c < maps) {
+      const int64_t plane = int64_t{2} * c * n + pixel;
+      const float odds = unary[plane] - unary[plane + n];
+      const float score = first ? odds : odds - 0.5f * total[pixel] + *at;
+      q = 1.0f / (1.0f + expf(-score));
+      if (out) {
+        out[plane] = 1.0f - q;
+        out[plane + n] = q;
+      }
     }
+    *at = q;
   }
-  *at = q;
 }
 
-// rows[p] = softmax(messages - U) over the labels of one map.
+// rows[p] = softmax(messages - U) over the labels of one map. kChannels threads share a pixel.
 __global__ void softmax_kernel(const float* unary, float* rows, int stride, int labels, int64_t n,
                                bool first, float* out) {
-  const int64_t pixel = thread_index();
-  if (pixel >= n) return;
+  const int64_t pixel = thread_index() / kChannels;
+  const int lane = threadIdx.x % kChannels;
+  const bool here = pixel < n;  // the others go along, for the shuffles' sake
   float* row = rows + pixel * stride;
+  const auto score = [&](int c) { return (first ? 0.0f : row[c]) - unary[c * n + pixel]; };
   float top = -INFINITY;
-  for (int c = 0; c < labels; ++c) {
-    const float score = (first ? 0.0f : row[c]) - unary[c * n + pixel];
-    row[c] = score;
-    top = fmaxf(top, score);
-  }
+  for (int c = lane; here && c < labels; c += kChannels) top = fmaxf(top, score(c));
+  for (int step = kChannels / 2; step > 0; step /= 2)
+    top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
   float sum = 0;
-  for (int c = 0; c < labels; ++c) {
-    row[c] = expf(row[c] - top);
-    sum += row[c];
-  }
-  for (int c = 0; c < stride; ++c) {
-    const float q = c < labels ? row[c] / sum : 0.0f;
+  for (int c = lane; here && c < labels; c += kChannels) sum += expf(score(c) - top);
+  for (int step = kChannels / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  for (int c = lane; here && c < stride; c += kChannels) {
+    const float q = c < labels ? expf(score(c) - top) / sum : 0.0f;
     row[c] = q;
     if (out && c < labels) out[c * n + pixel] = q;
   }
@@ -254,11 +257,15 @@ void infer(const DenseCrfArgs& a, const Plan& plan, int64_t first_map, int maps,
     else if (!first)
       filter<kChannels>(plan, 0, a.kernels, plan.rows, plan.rows, plan.stride, stream);
     float* out = i == steps ? probability : nullptr;
-    if (a.labels == 2)
-      LABELPENET_LAUNCH(binary_kernel, blocks_for(n * plan.stride, kThreads), kThreads, 0, stream)
-    (unary, plan.total, plan.rows, plan.stride, maps, n, first, out);
-    else LABELPENET_LAUNCH(softmax_kernel, blocks_for(n, kThreads), kThreads, 0, stream)(
-        unary, plan.rows, plan.stride, static_cast<int>(a.labels), n, first, out);
+    if (a.labels == 2) {
+      const auto kernel = plan.stride == 1 ? binary_kernel<1> : binary_kernel<kChannels>;
+      const int together = plan.stride == 1 ? 1 : kChannels;
+      LABELPENET_LAUNCH(kernel, blocks_for(n * together, kThreads), kThreads, 0, stream)
+      (unary, plan.total, plan.rows, plan.stride, maps, n, first, out);
+    } else {
+      LABELPENET_LAUNCH(softmax_kernel, blocks_for(n * kChannels, kThreads), kThreads, 0, stream)
+      (unary, plan.rows, plan.stride, static_cast<int>(a.labels), n, first, out);
+    }
     cuda_check_launch("dense_crf: update");
   }
 }

@@ -158,7 +158,8 @@ __global__ void splat_kernel(DeviceLattice l, const float* rows, int stride) {
       sum = 0;
     }
     const float value = rows[static_cast<int64_t>(l.entry_pixel[e]) * stride + c];
-    sum += llrintf(l.entry_splat[e] * value * kFixedOne);
+    const float share = l.entry_splat[e] * value * kFixedOne;
+    if (share == share) sum += llrintf(share);  // a NaN stays with its pixel
   }
   if (vertex) atomicAdd(l.fixed + static_cast<int64_t>(vertex) * C + c, static_cast<Word64>(sum));
 }

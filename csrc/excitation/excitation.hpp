@@ -14,7 +14,8 @@ namespace labelpenet {
 struct ExcitationStart {
   const void* x;           // [R, D] T, the classifier's input, >= 0
   const void* weight;      // [K, D] T, its rows, both signs
-  const int64_t* classes;  // [R], the row that a proposal starts from
+  const int64_t* classes;  // [R], the row that a proposal starts from; CUDA: gain 0 where there is
+                           // no such row
   const float* start;      // [R], the probability that it starts with, >= 0
   void* gain;              // [R, D] T, written
   int64_t proposals, units, num_classes;

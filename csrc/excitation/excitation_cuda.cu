@@ -27,8 +27,13 @@ __global__ void start_kernel(ExcitationStart a) {
   __shared__ float shared[kThreads];
   const int64_t r = blockIdx.x;
   const T* x = static_cast<const T*>(a.x) + r * a.units;
-  const T* weight = static_cast<const T*>(a.weight) + a.classes[r] * a.units;
+  const int64_t label = a.classes[r];
   T* gain = static_cast<T*>(a.gain) + r * a.units;
+  if (label < 0 || label >= a.num_classes) {  // the whole block: nobody waits at a barrier
+    for (int64_t d = threadIdx.x; d < a.units; d += kThreads) store(0.f, gain + d);
+    return;
+  }
+  const T* weight = static_cast<const T*>(a.weight) + label * a.units;
   float plus = 0.f, minus = 0.f;
   for (int64_t d = threadIdx.x; d < a.units; d += kThreads) {
     const float activation = load(x[d]), w = load(weight[d]);

@@ -1,5 +1,7 @@
-// NMS on the device: which better box suppresses which as a matrix of bits, then one block walks it
-// in order of score. Nothing returns to the host on the way.
+// NMS on the device: which better box suppresses which as a matrix of bits, then the boxes of each
+// label are walked in order of score, all labels at the same time. Nothing returns to the host on
+// the way. A box's rank is its place in `order`: by label, then by falling score.
+#include <climits>
 #include <stdexcept>
 
 #include "core/cuda_launch.cuh"
@@ -9,13 +11,20 @@
 namespace labelpenet {
 namespace {
 
-constexpr int kBits = 64;
-constexpr int kScanThreads = 256;
+using Word = unsigned long long;  // what CUDA's 64-bit atomics take
 
-// Box `rank` by score.
-__device__ __forceinline__ Box box_at(const float* boxes, const int64_t* order, int64_t rank) {
-  const float* b = boxes + 4 * order[rank];
+constexpr int kBits = 64;
+constexpr int kScanThreads = 512;
+constexpr int kThreads = 256;
+constexpr int kGatherThreads = 1024;
+
+__device__ __forceinline__ Box box_at(const NmsArgs& a, int64_t rank) {
+  const float* b = a.boxes + 4 * a.order[rank];
   return {b[0], b[1], b[2], b[3]};
+}
+
+__device__ __forceinline__ int64_t label_at(const NmsArgs& a, int64_t rank) {
+  return a.rank_labels ? a.rank_labels[rank] : 0;
 }
 
 // x - x is 0 for finite x, else NaN
@@ -23,105 +32,189 @@ __device__ __forceinline__ bool finite(const Box& b) {
   return b.x1 - b.x1 == 0 && b.y1 - b.y1 == 0 && b.x2 - b.x2 == 0 && b.y2 - b.y2 == 0;
 }
 
-// mask[row][word] bit j: row (by score) would suppress box word * 64 + j. One block: 64 rows, one
-// word; words left of the diagonal are neither written nor read.
-__global__ void compare(NmsArgs a, float threshold) {
-  const int64_t words = (a.count + kBits - 1) / kBits;
-  if (blockIdx.x < blockIdx.y) return;
-  __shared__ Box columns[kBits];
-  __shared__ int64_t column_labels[kBits];
-  const int64_t column0 = int64_t{blockIdx.x} * kBits,
-                row = int64_t{blockIdx.y} * kBits + threadIdx.x;
-  const int count = static_cast<int>(min(int64_t{kBits}, a.count - column0));
-  if (threadIdx.x < count) {
-    columns[threadIdx.x] = box_at(a.boxes, a.order, column0 + threadIdx.x);
-    column_labels[threadIdx.x] = a.labels ? a.labels[a.order[column0 + threadIdx.x]] : 0;
-  }
-  __syncthreads();
-  if (row >= a.count) return;
-  const Box box = box_at(a.boxes, a.order, row);
-  const int64_t label = a.labels ? a.labels[a.order[row]] : 0;
-  if (blockIdx.x == blockIdx.y && (!finite(box) || a.scores[row] != a.scores[row])) a.status[1] = 1;
-  uint64_t bits = 0;
-  for (int j = blockIdx.x == blockIdx.y ? threadIdx.x + 1 : 0; j < count; ++j)
-    if (column_labels[j] == label && box_iou(box, columns[j]) > threshold) bits |= uint64_t{1} << j;
-  a.mask[row * words + blockIdx.x] = bits;
-}
-
-__device__ __forceinline__ int lowest_bit(uint64_t bits) {
+__device__ __forceinline__ int lowest_bit(Word bits) {
   return __ffsll(static_cast<long long>(bits)) - 1;
 }
 
-// One block. Per round, 64 boxes are settled among themselves, then strike out later ones.
-__global__ void scan(NmsArgs a) {
-  LABELPENET_DYNAMIC_SHARED(uint64_t, removed);  // [words]
-  __shared__ uint64_t diagonal[kBits];
-  __shared__ uint64_t settled;
+// mask[row][word] bit j: rank `row` would suppress rank word * 64 + j. One block: 64 rows, one
+// word. Words left of the diagonal, and those that share no label with the row, are not written nor
+// read.
+__global__ void compare(NmsArgs a, IouThreshold threshold) {
   const int64_t words = (a.count + kBits - 1) / kBits;
+  const bool diagonal = blockIdx.x == blockIdx.y;
+  const int64_t column0 = int64_t{blockIdx.x} * kBits, row0 = int64_t{blockIdx.y} * kBits;
+  if (column0 < row0) return;
+  if (label_at(a, column0) > label_at(a, min(row0 + kBits, a.count) - 1)) return;
+  __shared__ Box columns[kBits];
+  __shared__ float areas[kBits];
+  __shared__ int64_t labels[kBits];
   const int t = threadIdx.x;
-  for (int64_t w = t; w < words; w += blockDim.x) removed[w] = 0;
-  int64_t kept = 0;
-  for (int64_t round = 0; round < words; ++round) {
-    const int64_t first = round * kBits;
-    const int rows = static_cast<int>(min(int64_t{kBits}, a.count - first));
-    if (t < rows) diagonal[t] = a.mask[(first + t) * words + round];
+  const int64_t row = row0 + t;
+  const int count = static_cast<int>(min(int64_t{kBits}, a.count - column0));
+  if (t < count) {
+    const Box column = box_at(a, column0 + t);
+    columns[t] = column;
+    areas[t] = box_area(column);
+    labels[t] = label_at(a, column0 + t);
+  }
+  __syncthreads();
+  if (row >= a.count) return;
+  const Box box = box_at(a, row);
+  const float area = box_area(box);
+  const int64_t label = label_at(a, row);
+  if (diagonal) {
+    a.best[row] = static_cast<int32_t>(row);
+    if (!finite(box) || a.scores[row] != a.scores[row]) a.status[1] = 1;
+  }
+  Word bits = 0;
+  for (int j = diagonal ? t + 1 : 0; j < count; ++j)
+    if (labels[j] == label && overlaps(box, area, columns[j], areas[j], threshold))
+      bits |= Word{1} << j;
+  a.mask[row * words + blockIdx.x] = bits;
+}
+
+// The first rank behind `begin` with another label; all threads of the block get it.
+__device__ int64_t end_of_label(const NmsArgs& a, int64_t begin) {
+  if (!a.rank_labels) return a.count;
+  __shared__ int found;
+  const int64_t label = a.rank_labels[begin];
+  for (int64_t from = begin + 1; from < a.count; from += kScanThreads) {
+    if (threadIdx.x == 0) found = kScanThreads;
     __syncthreads();
-    const uint64_t gone = removed[round];
+    const int64_t rank = from + threadIdx.x;
+    if (rank < a.count && a.rank_labels[rank] != label)
+      atomicMin(&found, static_cast<int>(threadIdx.x));
+    __syncthreads();
+    const int first = found;
+    __syncthreads();  // before the next round, or the next call, writes it
+    if (first < kScanThreads) return from + first;
+  }
+  return a.count;
+}
+
+// Walks the ranks [begin, end) of one label. Per round, 64 boxes are settled among themselves, then
+// every pair of a kept box and a later word of 64 boxes is one thread's: it strikes them out, and
+// leaves with each the smallest rank that does. `removed` holds the words that the label touches.
+__device__ void walk(const NmsArgs& a, int64_t begin, int64_t end, Word* removed) {
+  __shared__ Word diagonal[kBits];
+  __shared__ Word settled;
+  __shared__ int kept[kBits];
+  const int64_t words = (a.count + kBits - 1) / kBits;
+  const int64_t first_word = begin / kBits, last_word = (end - 1) / kBits;
+  const int t = threadIdx.x;
+  const Word* mask = reinterpret_cast<const Word*>(a.mask);
+  for (int64_t w = t; w <= last_word - first_word; w += kScanThreads) removed[w] = 0;
+  const auto load_diagonal = [&](int64_t word) {
+    const int64_t row = word * kBits + t;
+    return t < kBits && row >= begin && row < end ? mask[row * words + word] : Word{0};
+  };
+  Word own = load_diagonal(first_word);
+  for (int64_t word = first_word; word <= last_word; ++word) {
+    const int64_t first = word * kBits;
+    if (t < kBits) diagonal[t] = own;
+    __syncthreads();
+    if (word < last_word) own = load_diagonal(word + 1);  // arrives while this round is settled
     if (t == 0) {
-      uint64_t out = gone, alive = 0;
-      for (int j = 0; j < rows; ++j) {
-        if (out >> j & 1) continue;
-        alive |= uint64_t{1} << j;
-        out |= diagonal[j];
+      const int low = static_cast<int>(max(begin - first, int64_t{0}));
+      const int high = static_cast<int>(min(end - first, int64_t{kBits}));
+      const Word members = (~Word{0} >> (kBits - (high - low))) << low;
+      Word out = removed[word - first_word] | ~members, alive = 0;
+#pragma unroll 16
+      for (int j = 0; j < kBits; ++j) {
+        const bool stays = !(out >> j & 1);
+        alive |= stays ? Word{1} << j : Word{0};
+        out |= stays ? diagonal[j] : Word{0};
       }
       settled = alive;
     }
     __syncthreads();
-    const uint64_t alive = settled;
-    if (t < rows) {
-      const int64_t box = a.order[first + t];
-      if (alive >> t & 1) {
-        a.keep[kept + __popcll(alive & ((uint64_t{1} << t) - 1))] = box;
-        if (a.owner) a.owner[box] = box;
-      } else if (a.owner && !(gone >> t & 1)) {
-        uint64_t left = alive;
-        while (!(diagonal[lowest_bit(left)] >> t & 1)) left &= left - 1;
-        a.owner[box] = a.order[first + lowest_bit(left)];
-      }
+    const Word alive = settled;
+    if (t < kBits && (alive >> t & 1)) kept[__popcll(alive & ((Word{1} << t) - 1))] = t;
+    __syncthreads();
+    const int across = static_cast<int>(last_word - word + 1);
+    const int pairs = __popcll(alive) * across;
+    for (int p = t; p < pairs; p += kScanThreads) {
+      const int64_t row = first + kept[p / across], column = word + p % across;
+      const Word struck = mask[row * words + column];
+      if (struck && column > word) atomicOr(removed + (column - first_word), struck);
+      for (Word left = struck; left; left &= left - 1)
+        atomicMin(a.best + column * kBits + lowest_bit(left), static_cast<int32_t>(row));
     }
-    for (int64_t w = round + 1 + t; w < words; w += blockDim.x) {
-      uint64_t out = removed[w];
-      for (uint64_t left = alive; left; left &= left - 1) {
-        const int64_t row = first + lowest_bit(left);
-        const uint64_t struck = a.mask[row * words + w];
-        if (a.owner)
-          for (uint64_t fresh = struck & ~out; fresh; fresh &= fresh - 1)
-            a.owner[a.order[w * kBits + lowest_bit(fresh)]] = a.order[row];
-        out |= struck;
-      }
-      removed[w] = out;
-    }
-    kept += __popcll(alive);
     __syncthreads();
   }
-  if (t == 0) a.status[0] = kept;
+}
+
+// One block per 64 ranks: it walks the labels that begin there.
+__global__ void scan(NmsArgs a) {
+  LABELPENET_DYNAMIC_SHARED(Word, removed);
+  __shared__ unsigned begins_in_warp[kBits / 32];
+  const int64_t first = int64_t{blockIdx.x} * kBits;
+  if (threadIdx.x < kBits) {
+    const int64_t rank = first + threadIdx.x;
+    const bool begins = rank == 0 || (a.rank_labels && rank < a.count &&
+                                      a.rank_labels[rank] != a.rank_labels[rank - 1]);
+    const unsigned vote = __ballot_sync(~0u, begins);
+    if (threadIdx.x % 32 == 0) begins_in_warp[threadIdx.x / 32] = vote;
+  }
+  __syncthreads();
+  Word begins = begins_in_warp[0] | static_cast<Word>(begins_in_warp[1]) << 32;
+  for (; begins; begins &= begins - 1) {
+    const int64_t begin = first + lowest_bit(begins);
+    walk(a, begin, end_of_label(a, begin), removed);
+  }
+}
+
+// From ranks to boxes.
+__global__ void own(NmsArgs a) {
+  const int64_t rank = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (rank < a.count) a.owner[a.order[rank]] = a.order[a.best[rank]];
+}
+
+// One block: the kept boxes of all labels by falling score.
+__global__ void gather(NmsArgs a) {
+  __shared__ int kept_in_warp[kGatherThreads / 32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int64_t total = 0;
+  for (int64_t from = 0; from < a.count; from += kGatherThreads) {
+    const int64_t place = from + threadIdx.x;
+    const int64_t box = place < a.count ? a.by_score[place] : 0;
+    const bool stays = place < a.count && a.owner[box] == box;
+    const unsigned vote = __ballot_sync(~0u, stays);
+    if (lane == 0) kept_in_warp[warp] = __popc(vote);
+    __syncthreads();
+    int64_t at = total + __popc(vote & ((1u << lane) - 1u));
+    for (int w = 0; w < kGatherThreads / 32; ++w) {
+      at += w < warp ? kept_in_warp[w] : 0;
+      total += kept_in_warp[w];
+    }
+    if (stays) a.keep[at] = box;
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) a.status[0] = total;
 }
 
 }  // namespace
 
 void nms_cuda(const NmsArgs& args, void* stream) {
+  if (args.count == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const unsigned words = blocks_for(args.count, kBits);
-  constexpr size_t kSharedLimit = 48 << 10;  // what every device grants without opting in
-  if (words * sizeof(uint64_t) > kSharedLimit)
-    throw std::invalid_argument("boxes: a device takes at most 393216, got " +
+  constexpr size_t kSharedLimit = 44 << 10;  // what every device grants, less what `walk` has
+  if (words * sizeof(Word) > kSharedLimit)
+    throw std::invalid_argument("boxes: a device takes at most " +
+                                std::to_string(kSharedLimit / sizeof(Word) * kBits) + ", got " +
                                 std::to_string(args.count));
   cuda_check(cudaMemsetAsync(args.status, 0, 2 * sizeof(int64_t), on), "nms: status");
   LABELPENET_LAUNCH(compare, dim3(words, words), kBits, 0, on)(args,
-                                                               round_down(args.iou_threshold));
+                                                               iou_threshold(args.iou_threshold));
   cuda_check_launch("nms: compare");
-  LABELPENET_LAUNCH(scan, 1, kScanThreads, words * sizeof(uint64_t), on)(args);
+  LABELPENET_LAUNCH(scan, words, kScanThreads, words * sizeof(Word), on)(args);
   cuda_check_launch("nms: scan");
+  LABELPENET_LAUNCH(own, blocks_for(args.count, kThreads), kThreads, 0, on)(args);
+  cuda_check_launch("nms: own");
+  if (!args.keep) return;
+  LABELPENET_LAUNCH(gather, 1, kGatherThreads, 0, on)(args);
+  cuda_check_launch("nms: gather");
 }
 
 }  // namespace labelpenet

@@ -9,7 +9,8 @@ namespace labelpenet {
 struct RoiPoolArgs {
   DType dtype = DType::kFloat32;   // of features and pooled
   const void* features = nullptr;  // [images, channels, height, width]
-  // [rois, 5] (image index, x1, y1, x2, y2) in image pixels; float, or double with double features
+  // [rois, 5] (image index, x1, y1, x2, y2) in image pixels; float, or double with double features.
+  // The CPU takes checked boxes; CUDA pools to NaN, argmax -1, where the index or a corner is bad.
   const void* boxes = nullptr;
   void* pooled = nullptr;  // [rois, channels, pooled_height, pooled_width]; written
   // Shape of pooled: cell y * width + x of each maximum, -1 where the bin is empty or holds nothing

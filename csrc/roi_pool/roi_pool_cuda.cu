@@ -1,30 +1,18 @@
-// ROI pooling on the device. Forward: features are laid cells first, so that a warp reads 32
-// channels of a cell at once. Backward: one warp owns the plane of a channel and adds in the order
-// of the boxes, so that there are no atomics and every run gives the CPU's bits.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+// ROI pooling on the device. Forward: a block keeps a few channels of the whole feature map in
+// shared memory and pools all boxes from there (roi_pool_slab.cuh); where the map is too large for
+// that, or the places of the maxima are wanted, features are laid cells first, so that a warp reads
+// 32 channels of a cell at once. Backward: one warp owns the plane of a channel and adds in the
+// order of the boxes, so that there are no atomics and every run gives the CPU's bits.
 #include <string>
+#include <type_traits>
 
-#include "core/cuda_launch.cuh"
-#include "roi_pool/roi_pool.hpp"
-#include "roi_pool/roi_pool_math.hpp"
+#include "roi_pool/roi_pool_slab.cuh"
 
 namespace labelpenet {
 namespace {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-
-// The 16-bit types are computed in float.
-__device__ __forceinline__ float widen(float x) { return x; }
-__device__ __forceinline__ double widen(double x) { return x; }
-__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
-__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ void store(float* to, float x) { *to = x; }
-__device__ __forceinline__ void store(double* to, double x) { *to = x; }
-__device__ __forceinline__ void store(__half* to, float x) { *to = __float2half_rn(x); }
-__device__ __forceinline__ void store(__nv_bfloat16* to, float x) { *to = __float2bfloat16_rn(x); }
 
 template <class T>
 struct Wide {
@@ -68,8 +56,7 @@ __global__ void pool(const T* __restrict__ cells_first, const Coordinate* __rest
   __shared__ int32_t places[kArgmax ? kWarp : 1][kBinChunk + 1];
   const int64_t channel0 = int64_t{blockIdx.y} * kWarp, channel = channel0 + threadIdx.x;
   const Coordinate* box = boxes + int64_t{5} * blockIdx.x;
-  // The caller has checked the index; a wrong one must still not leave the memory.
-  const bool known = box[0] >= 0 && box[0] < static_cast<Coordinate>(images);
+  const bool known = valid_box(box, images);
   const int64_t image = known ? static_cast<int64_t>(box[0]) : 0;
   const RoiAxis<Coordinate> across = roi_axis(box[1], box[3], scale, pooled_width);
   const RoiAxis<Coordinate> down = roi_axis(box[2], box[4], scale, pooled_height);
@@ -80,7 +67,7 @@ __global__ void pool(const T* __restrict__ cells_first, const Coordinate* __rest
       const Span rows = bin_span(down, (bin0 + i) / pooled_width, height);
       const Span columns = bin_span(across, (bin0 + i) % pooled_width, width);
       const bool empty = !known || rows.begin >= rows.end || columns.begin >= columns.end;
-      W best = empty ? W(0) : W(kLowest);
+      W best = !known ? W(NAN) : empty ? W(0) : W(kLowest);
       int32_t where = -1;
       if (!empty && channel < channels)
         for (int64_t y = rows.begin; y < rows.end; ++y)
@@ -111,15 +98,17 @@ template <class T, class Coordinate>
 void forward(const RoiPoolArgs& a, cudaStream_t stream) {
   const int64_t cells = a.height * a.width;
   const dim3 block(kWarp, kRows);
+  if constexpr (!std::is_same_v<T, double>)
+    if (!a.argmax && pool_from_slabs<T>(a, stream)) return;
   const unsigned tiles = blocks_for(a.channels, kWarp);
-  if (tiles > 65535 || a.images > 65535)
+  if (tiles > kMaxGridYZ || a.images > kMaxGridYZ)
     throw std::invalid_argument("features: too many channels or images for one launch");
   T* cells_first = static_cast<T*>(a.cells_first);
   const dim3 turn(blocks_for(cells, kWarp), tiles, static_cast<unsigned>(a.images));
   LABELPENET_LAUNCH(lay_cells_first<T>, turn, block, 0, stream)
   (static_cast<const T*>(a.features), a.channels, cells, cells_first);
   cuda_check_launch("roi_pool: lay_cells_first");
-  const dim3 grid(static_cast<unsigned>(a.rois), tiles);
+  const dim3 grid(blocks_for(a.rois, 1), tiles);
   const auto kernel = a.argmax ? pool<T, Coordinate, true> : pool<T, Coordinate, false>;
   LABELPENET_LAUNCH(kernel, grid, block, 0, stream)
   (cells_first, static_cast<const Coordinate*>(a.boxes), static_cast<Coordinate>(a.spatial_scale),
@@ -142,6 +131,8 @@ __device__ void add_in_order(W* plane, int32_t where, W value) {
   }
 }
 
+constexpr int kAhead = 4;  // steps whose loads are on the way while others are summed
+
 // One warp: one channel of one image, summed in shared memory where the plane fits.
 template <class T, bool kShared>
 __global__ void scatter(const T* __restrict__ grad_pooled, const int32_t* __restrict__ argmax,
@@ -155,24 +146,36 @@ __global__ void scatter(const T* __restrict__ grad_pooled, const int32_t* __rest
   W* plane = kShared ? shared_plane : out;
   for (int64_t i = lane; i < cells; i += kWarp) plane[i] = W(0);
   __syncwarp();
-  const int64_t chunks = (bins + kWarp - 1) / kWarp, steps = rois * chunks;
-  // The loads of a step are issued before the sums of the one before it.
-  int32_t next_where = -1;
-  W next_value = W(0);
-  const auto fetch = [&](int64_t step) {
-    const int64_t roi = step / chunks, bin = step % chunks * kWarp + lane;
-    next_where = -1;
-    if (step >= steps || image_of[roi] != image || bin >= bins) return;
-    const int64_t at = (roi * channels + channel) * bins + bin;
-    next_where = argmax[at];
-    next_value = widen(grad_pooled[at]);
+  // A step is 32 bins of a box.
+  int64_t roi = 0, first_bin = 0;  // of the step that is fetched next
+  int32_t next_where[kAhead];
+  W next_value[kAhead];
+  const auto fetch = [&] {
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      next_where[k] = -1;
+      next_value[k] = W(0);
+      if (roi >= rois) continue;
+      const int64_t bin = first_bin + lane;
+      if (bin < bins && image_of[roi] == image) {
+        const int64_t at = (roi * channels + channel) * bins + bin;
+        next_where[k] = argmax[at] < cells ? argmax[at] : -1;
+        next_value[k] = widen(grad_pooled[at]);
+      }
+      first_bin += kWarp;
+      if (first_bin >= bins) first_bin = 0, ++roi;
+    }
   };
-  fetch(0);
-  for (int64_t step = 0; step < steps; ++step) {
-    const int32_t where = next_where;
-    const W value = next_value;
-    fetch(step + 1);
-    add_in_order(plane, where, value);
+  const int64_t steps = rois * ((bins + kWarp - 1) / kWarp);
+  fetch();
+  for (int64_t step = 0; step < steps; step += kAhead) {
+    int32_t where[kAhead];
+    W value[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) where[k] = next_where[k], value[k] = next_value[k];
+    fetch();
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) add_in_order(plane, where[k], value[k]);
   }
   if (kShared)
     for (int64_t i = lane; i < cells; i += kWarp) out[i] = plane[i];
@@ -185,8 +188,7 @@ void backward(const RoiPoolBackwardArgs& a, cudaStream_t stream) {
   const size_t plane = a.cells * sizeof(W);
   const bool shared = plane <= kSharedLimit;
   const auto kernel = shared ? scatter<T, true> : scatter<T, false>;
-  LABELPENET_LAUNCH(kernel, static_cast<unsigned>(a.images * a.channels), kWarp, shared ? plane : 0,
-                    stream)
+  LABELPENET_LAUNCH(kernel, blocks_for(a.images * a.channels, 1), kWarp, shared ? plane : 0, stream)
   (static_cast<const T*>(a.grad_pooled), a.argmax, a.image_of, a.channels, a.cells, a.rois, a.bins,
    static_cast<W*>(a.grad_features));
   cuda_check_launch("roi_pool_backward");

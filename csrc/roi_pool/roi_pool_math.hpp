@@ -29,13 +29,13 @@ struct RoiAxis {
 LABELPENET_HD float round_away(float x) { return roundf(x); }
 LABELPENET_HD double round_away(double x) { return round(x); }
 
-// Nearest cell. Boxes beyond 2^30 cells are cut there: the conversion would overflow, and no image
-// is that large.
+// Nearest cell. Boxes beyond 2^30 cells are cut there (and NaN is): the conversion would overflow,
+// and no image is that large.
 template <class T>
 LABELPENET_HD int64_t nearest_cell(T pixel, T scale) {
   const T limit = T(1 << 30);
   const T cell = round_away(pixel * scale);
-  return static_cast<int64_t>(cell > limit ? limit : cell < -limit ? -limit : cell);
+  return static_cast<int64_t>(!(cell > -limit) ? -limit : cell > limit ? limit : cell);
 }
 
 template <class T>
@@ -54,6 +54,14 @@ LABELPENET_HD Span bin_span(const RoiAxis<T>& axis, int i, int64_t size) {
     return static_cast<int32_t>(v < 0 ? 0 : v > size ? size : v);
   };
   return {cut(begin), cut(end)};
+}
+
+// Whether (image index, x1, y1, x2, y2) says where to pool; x - x is 0 for finite x, else NaN.
+template <class T>
+LABELPENET_HD bool valid_box(const T* box, int64_t images) {
+  bool valid = box[0] >= 0 && box[0] < static_cast<T>(images) && box[0] == floor(box[0]);
+  for (int i = 1; i < 5; ++i) valid = valid && box[i] - box[i] == 0;
+  return valid;
 }
 
 }  // namespace labelpenet

@@ -6,6 +6,8 @@ these continuous coordinates, so resizing multiplies them and no half pixels are
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -177,9 +179,16 @@ def normalize(image: Tensor) -> Tensor:
         tensor([2.2489, 2.4286, 2.6400])
     """
     _check_image(image)
-    mean = torch.tensor(IMAGENET_MEAN, device=image.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=image.device)[:, None, None]
+    mean, std = _statistics(image.device)
     return (image.to(torch.float32) / 255 - mean) / std
+
+
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """IMAGENET_MEAN and _STD, each [3, 1, 1]; kept, for a device waits where they are copied."""
+    with torch.inference_mode(False):
+        mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
+        return mean, torch.tensor(IMAGENET_STD, device=device)[:, None, None]
 
 
 def _check_image(image: Tensor) -> None:

@@ -46,9 +46,9 @@ class ClassificationModule(nn.Module):
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[HeadOutput]:
         """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of each image."""
         stage5 = [self.stage5(one) for one in features]
-        if torch.is_grad_enabled():
+        # Proposals on the same cells are the same to the head; how many holds up a device.
+        if torch.is_grad_enabled() or any(own.is_cuda for own in boxes):
             return run_head(self.fc, self.fc8c, self.fc8w, stage5, boxes, self.grid)
-        # proposals on the same cells are the same to the head
         kinds = [distinct(self.grid.shift(own) / self.grid.stride) for own in boxes]
         few = [own[first] for own, (first, _) in zip(boxes, kinds, strict=True)]
         outputs = run_head(self.fc, self.fc8c, self.fc8w, stage5, few, self.grid)

@@ -10,7 +10,7 @@ from labelpenet.ops.dense_crf import (
     unary_from_probability,
 )
 from labelpenet.ops.excitation import PositiveWeights, excitation_maps, positive_weights
-from labelpenet.ops.nms import nms, nms_groups
+from labelpenet.ops.nms import nms, nms_groups, nms_owners
 from labelpenet.ops.roi_pool import roi_pool
 from labelpenet.ops.selective_search import (
     RegionMasks,
@@ -30,6 +30,7 @@ __all__ = [
     "excitation_maps",
     "nms",
     "nms_groups",
+    "nms_owners",
     "positive_weights",
     "project_attention",
     "roi_pool",

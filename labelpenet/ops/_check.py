@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -58,18 +59,49 @@ def tensor(
     return sizes
 
 
+def readable(value: Tensor) -> bool:
+    """Whether a check may read the numbers in `value`.
+
+    On the CPU always. On a device it would hold up the host until the device is done, and cannot be
+    captured in a graph: there kernels stay inside their memory whatever the numbers are, each op
+    documents what it makes of bad ones, and nobody looks. `LABELPENET_CHECK_DEVICE=1` looks all the
+    same, to find where a bad number comes from.
+    """
+    if not value.is_cuda:
+        return True
+    wanted = os.environ.get("LABELPENET_CHECK_DEVICE", "") not in ("", "0")
+    return wanted and not torch.cuda.is_current_stream_capturing()
+
+
 def finite(name: str, value: Tensor) -> None:
-    """Raises ValueError where `value` holds a NaN or an infinity."""
-    if not bool(torch.isfinite(value).all()):
+    """Raises ValueError where `value` is readable and holds a NaN or an infinity."""
+    if readable(value) and not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).sum())
         raise ValueError(f"{name}: expected finite numbers, got {bad} NaN or infinite")
 
 
 def index_range(name: str, value: Tensor, size: int) -> None:
-    """Raises ValueError where an integer tensor leaves [0, size)."""
-    if value.numel() and (int(value.min()) < 0 or int(value.max()) >= size):
-        low, high = int(value.min()), int(value.max())
+    """Raises ValueError where an integer tensor is readable and leaves [0, size)."""
+    if value.numel() == 0 or not readable(value):
+        return
+    low, high = (int(v) for v in value.aminmax())
+    if low < 0 or high >= size:
         raise ValueError(f"{name}: expected values in [0, {size}), got [{low}, {high}]")
+
+
+def bounded(
+    name: str, value: Tensor, minimum: float = -torch.inf, maximum: float = torch.inf
+) -> None:
+    """Raises ValueError where `value` is readable and not finite or outside [minimum, maximum]."""
+    if value.numel() == 0 or not readable(value):
+        return
+    low, high = (float(v) for v in value.aminmax())  # one pass; a NaN anywhere comes out as NaN
+    if minimum <= low and high <= maximum and -torch.inf < low and high < torch.inf:
+        return
+    wanted = f"finite numbers in [{minimum:g}, {maximum:g}]"
+    if maximum == torch.inf:
+        wanted = "finite numbers" + ("" if minimum == -torch.inf else f" >= {minimum:g}")
+    raise ValueError(f"{name}: expected {wanted}, got values in [{low}, {high}]")
 
 
 def number(

@@ -80,8 +80,9 @@ def dense_crf(
     label maps are independent of each other; they share the lattices, so ten of them cost far less
     than ten calls. Two labels cost half a map. The result does not depend on the thread count.
 
-    Not differentiable. Looking for NaN waits for a CUDA device once; while a CUDA graph is captured
-    nobody looks. A CUDA device lends scratch memory of up to 1.3 KB a pixel while it works.
+    Not differentiable. On a CUDA device nothing is waited for, so a call can be captured in a
+    graph, and nobody looks at the numbers: a NaN makes all labels of its pixel NaN and is nothing
+    to other pixels. The device lends scratch memory of up to 1.3 KB a pixel meanwhile.
 
     Args:
         image: [H, W, 3] uint8, RGB.
@@ -206,8 +207,7 @@ def _kernel(
     probability = torch.empty_like(unary)
     if probability.numel() == 0:
         return probability
-    if not (unary.is_cuda and torch.cuda.is_current_stream_capturing()):
-        _check.finite("unary", unary)  # waits for the device, which a graph cannot
+    _check.finite("unary", unary)
     bytes_needed = kernels().dense_crf_scratch(image, unary, potentials, iterations)
     scratch = torch.empty(bytes_needed, dtype=torch.uint8, device=unary.device)
     threads, stream = launch(unary)

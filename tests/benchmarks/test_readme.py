@@ -21,31 +21,40 @@ RUN = {
 }  # fmt: skip
 
 
-def test_readme_has_what_is_stored():
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.rendered(text) == text, "run `python -m benchmarks.readme`"
+SECTIONS = {"benchmarks": readme.kernels}
+BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+
+
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_pages_have_what_is_stored(page):
+    text = page.read_text(encoding="utf-8")
+    shown = readme.rendered(text, readme.PAGES[page])
+    assert shown == text, "run `python -m benchmarks.readme`"
+
+
+def test_no_details_stored(tmp_path):
+    for section in readme.PAGES[readme.DETAILS].values():
+        assert section(tmp_path) == "Not measured yet.\n"
 
 
 def test_a_stored_run_is_rendered(tmp_path):
     (tmp_path / "cpu.json").write_text(json.dumps(RUN))
     (tmp_path / "other.json").write_text("{}")  # no run of this kind
-    text = readme.rendered(f"before\n{readme.BEGIN}\nold 7.7\n{readme.END}\nafter\n", tmp_path)
-    assert text.startswith(f"before\n{readme.BEGIN}\n| CPU, ms |")
-    assert text.endswith(f"{readme.END}\nafter\n")
+    text = readme.rendered(f"before\n{BEGIN}\nold 7.7\n{END}\nafter\n", SECTIONS, tmp_path)
+    assert text.startswith(f"before\n{BEGIN}\n| CPU, ms |")
+    assert text.endswith(f"{END}\nafter\n")
     assert "| nms, 5 boxes | – | 2 | 9 (other) | – | 4.5 |" in text
     for word in ("Toy", "2 threads", "torch 2.0", "numpy 3.0", "Commit 0123456", "2025-01-02"):
         assert word in text
     assert "old" not in text
-    assert readme.rendered(text, tmp_path) == text
+    assert readme.rendered(text, SECTIONS, tmp_path) == text
 
 
 def test_no_run_is_said(tmp_path):
-    assert "No run is stored yet" in readme.rendered(f"{readme.BEGIN}{readme.END}", tmp_path)
+    assert "No run is stored yet" in readme.rendered(f"{BEGIN}{END}", SECTIONS, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", readme.BEGIN, readme.END, readme.END + readme.BEGIN, 2 * readme.BEGIN + readme.END]
-)
+@pytest.mark.parametrize("text", ["", BEGIN, END, END + BEGIN, 2 * BEGIN + END])
 def test_markers_must_be_there(text):
     with pytest.raises(ValueError, match="once each"):
-        readme.rendered(text)
+        readme.rendered(text, SECTIONS)

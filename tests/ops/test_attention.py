@@ -247,6 +247,8 @@ def test_empty_and_one_pixel():
     assert project_attention(torch.zeros(0, 7, 7), *nothing, 0, (3, 4), "mass").shape == (0, 3, 4)
     assert accumulate_boxes(torch.zeros(0), *nothing, 2, (3, 4)).tolist() == [[[0.0] * 4] * 3] * 2
     assert accumulate_boxes(torch.zeros(0), *nothing, 0, (3, 4)).shape == (0, 3, 4)
+    strided = torch.zeros(0, 7, 7, 2)[..., 0]  # contiguous to torch, for it has no elements
+    assert project_attention(strided, *nothing, 1, (3, 4)).eq(0).all()
     box = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
     got = project_attention(torch.rand(1, 3, 3), box, zeros(1), 1, (1, 1), "mass")
     assert got.shape == (1, 1, 1)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelpenet.ops import box_iou, nms, nms_groups
+from labelpenet.ops import box_iou, nms, nms_groups, nms_owners
 from labelpenet.reference import nms_groups as reference
 
 
@@ -22,6 +22,7 @@ def photo_boxes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, 
 def assert_as_reference(boxes, scores, labels, threshold):
     keep, owner = nms_groups(boxes, scores, labels, threshold)
     assert (keep.tolist(), owner.tolist()) == reference(boxes, scores, labels, threshold)
+    assert torch.equal(nms_owners(boxes, scores, threshold, labels), owner)
     alone = reference(boxes, scores, torch.zeros_like(labels), threshold)[0]
     assert nms(boxes, scores, threshold).tolist() == alone
 
@@ -144,9 +145,40 @@ def test_torchvision():
 def test_emulated(count, emulated):
     boxes, scores, labels = photo_boxes(count)
     got = (nms(boxes, scores, 0.3), *nms_groups(boxes, scores, labels, 0.3))
-    alone = reference(boxes, scores, torch.zeros_like(labels), 0.3)[0]
+    alone, owners = reference(boxes, scores, torch.zeros_like(labels), 0.3)
     keep, owner = reference(boxes, scores, labels, 0.3)
     assert [t.tolist() for t in got] == [alone, keep, owner]
+    assert nms_owners(boxes, scores, 0.3).tolist() == owners
+    assert nms_owners(boxes, scores, 0.3, labels).tolist() == owner
+
+
+@pytest.mark.parametrize("labels", [torch.arange(130) // 65, torch.arange(130) % 40, None])
+def test_emulated_labels_across_words(labels, emulated):
+    """A label that spans words of 64 boxes, labels that share one, and every place to begin in."""
+    boxes, scores, _ = photo_boxes(130)
+    labels = torch.zeros(130, dtype=torch.int64) if labels is None else labels
+    for threshold in (0.0, 0.2, 0.6):
+        keep, owner = nms_groups(boxes, scores, labels, threshold)
+        assert (keep.tolist(), owner.tolist()) == reference(boxes, scores, labels, threshold)
+
+
+def test_emulated_more_boxes_than_threads(emulated_module, monkeypatch):
+    monkeypatch.setattr("labelpenet.ops._extension._active", emulated_module)
+    boxes, scores, _ = photo_boxes(550)
+    labels = (torch.arange(550) > 20).long()
+    keep, owner = nms_groups(boxes, scores, labels, 0.5)
+    assert (keep.tolist(), owner.tolist()) == reference(boxes, scores, labels, 0.5)
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1e-22, 1.0, 1e18])
+def test_emulated_overlap_without_division(magnitude, emulated):
+    """Pairs close to the threshold, and where products leave the range of float32."""
+    boxes = torch.tensor([[0.0, 0, 10, x / 8] for x in range(1, 65)]) * magnitude
+    scores = torch.rand(64)
+    for threshold in (0.0, 1e-40, 0.5, 1 / 3, 1.0):
+        owner = nms_owners(boxes, scores, threshold)
+        want = reference(boxes, scores, torch.zeros(64, dtype=torch.int64), threshold)[1]
+        assert owner.tolist() == want
 
 
 def test_emulated_refuses_nan(emulated):
@@ -177,6 +209,7 @@ def test_empty():
     boxes, scores, labels = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     assert nms(boxes, scores, 0.5).shape == (0,)
     keep, owner = nms_groups(boxes, scores, labels, 0.5)
+    assert nms_owners(boxes, scores, 0.5, labels).shape == (0,)
     assert keep.shape == owner.shape == (0,)
     assert keep.dtype == owner.dtype == torch.int64
 
@@ -237,6 +270,8 @@ def test_opcheck():
     boxes, scores, labels = photo_boxes(20)
     torch.library.opcheck(torch.ops.labelpenet.nms, (boxes, scores, 0.5))
     torch.library.opcheck(torch.ops.labelpenet.nms_groups, (boxes, scores, labels, 0.5))
+    torch.library.opcheck(torch.ops.labelpenet.nms_owners, (boxes, scores, labels, 0.5))
+    torch.library.opcheck(torch.ops.labelpenet.nms_owners, (boxes, scores, None, 0.5))
 
 
 def test_box_iou():

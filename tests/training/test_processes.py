@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from labelpenet.training.targets import TargetStore
 SETTINGS = (*OVERRIDES, "model.dropout=0", "train.forward_backward_steps=1")
 
 
-def train(out: Path, scenes: Path, processes: int) -> None:
+def train(out: Path, scenes: Path, processes: int, until: int) -> None:
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone"]
@@ -28,7 +29,7 @@ def train(out: Path, scenes: Path, processes: int) -> None:
     settings = [part for value in SETTINGS for part in ("--set", value)]
     boxes = scenes.parent / "proposals.parquet"
     command = [*launcher, "-m", "labelpenet", "--threads", "1", "train", str(scenes), str(out)]
-    command += ["--split", "train", "--proposals", str(boxes), *settings]
+    command += ["--split", "train", "--proposals", str(boxes), "--until", str(until), *settings]
     root = Path(labelpenet.__file__).resolve().parents[1]  # the package that is tested
     done = subprocess.run(
         command,
@@ -54,14 +55,30 @@ def runs(tmp_path_factory) -> tuple[Path, Path]:
     scene_data(folder / "scenes", tiny_config())
     outs = (folder / "one", folder / "two")
     for processes, out in enumerate(outs, 1):
-        train(out, folder / "scenes", processes)
+        train(out, folder / "scenes", processes, 4)
     return outs
 
 
-def test_same_losses(runs):
-    one, two = map(losses, runs)
+@pytest.fixture(scope="module")
+def forward_backward(runs, tmp_path_factory) -> tuple[Path, Path]:
+    """Both from one cascade: labels found on the fly leap where a score crosses a threshold."""
+    folder = tmp_path_factory.mktemp("forward-backward")
+    outs = (folder / "one", folder / "two")
+    for processes, out in enumerate(outs, 1):
+        shutil.copytree(runs[0], out)
+        train(out, runs[0].parent / "scenes", processes, 5)
+    return outs
+
+
+def test_same_losses(runs, forward_backward):
+    compare_losses(runs, {"0", "1", "2", "3", "4"})
+    compare_losses(forward_backward, {"0", "1", "2", "3", "4", "5"})
+
+
+def compare_losses(folders, stages):
+    one, two = map(losses, folders)
     assert one.keys() == two.keys()
-    assert {stage for stage, _, _ in one} == {"0", "1", "2", "3", "4", "5"}
+    assert {stage for stage, _, _ in one} == stages
     for key, value in one.items():
         if "agreement" not in key[2]:  # a figure for the log, of the first process's images
             assert two[key] == pytest.approx(value, rel=1e-2, abs=1e-4), key
@@ -74,9 +91,13 @@ def test_same_labels(runs):
         assert not list(runs[1].glob(".targets*"))
 
 
-def test_same_weights(runs):
-    for name in ("module0.pt", "module1.pt", "forward_backward.pt"):
-        one, two = (load_checkpoint(out / name)[0].state_dict() for out in runs)
+def test_same_weights(runs, forward_backward):
+    for folders, name in (
+        (runs, "module0.pt"),
+        (runs, "module1.pt"),
+        (forward_backward, "forward_backward.pt"),
+    ):
+        one, two = (load_checkpoint(out / name)[0].state_dict() for out in folders)
         for key, value in one.items():
             assert torch.allclose(value, two[key], rtol=1e-2, atol=1e-3), (name, key)
 
