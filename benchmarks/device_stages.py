@@ -76,13 +76,13 @@ def stages(
     module, rules = predictor.cascade.classification, config.calibration
     boxes = stored.to(device)
     with autocast(config, torch.device(device)):
-        image = stage("upload, resize", lambda: predictor._resized(photo.numpy())[0], photo)
+        image = stage("upload, resize", lambda: predictor._resized(photo.numpy())[0][0], photo)
         trunk = stage("trunk", lambda: predictor.cascade.trunk(image), image)
         features = stage("stage 5", lambda: module.stage5(trunk), trunk)
         pooled = stage("roi_pool", lambda: pool(features, boxes, module.grid, 7), features)
         layers = stage("fc6, fc7", lambda: module.fc(pooled), (pooled, *module.fc.parameters()))
         del layers
-        output = module(trunk, boxes)
+        (output,) = module([trunk], [boxes])
         head = stage(
             "proposals to classes",
             lambda: predictor._classification_proposals(output, boxes, classes),

@@ -120,19 +120,22 @@ class Predictor:
         return image_log_probabilities(output).exp()
 
     def _views(self, image: np.ndarray) -> list[View]:
-        """The image at each test scale, and mirrored where that is asked for.
+        return [View(self.cascade.trunk(seen), frame) for seen, frame in self._resized(image)]
+
+    def _resized(self, image: np.ndarray) -> list[tuple[Tensor, Frame]]:
+        """The image [3, h, w] at each test scale, and mirrored where that is asked for.
 
         A device gets bytes and resizes.
         """
         tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
-        views = []
+        every = []
         for shorter in self.config.test_scales or (min(tensor.shape[-2:]),):
             resized, scale = resize_image(tensor, shorter, self.config.test_longest)
             for flipped in (False, True) if self.config.test_flip else (False,):
                 seen = flip_image(resized) if flipped else resized
                 frame = Frame((int(seen.shape[-2]), int(seen.shape[-1])), scale, flipped)
-                views.append(View(self.cascade.trunk(seen), frame))
-        return views
+                every.append((seen, frame))
+        return every
 
     def _classification_head(self, views: Sequence[View], boxes: Tensor) -> HeadOutput:
         """What module 1 says of the proposals, on average; the activations are the first view's."""

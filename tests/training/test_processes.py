@@ -18,7 +18,8 @@ from labelpenet.training.engine import Engine
 from labelpenet.training.targets import TargetStore
 
 # Each process draws its own dropout masks; everything else follows from the place in the batch.
-SETTINGS = (*OVERRIDES, "model.dropout=0", "train.forward_backward_steps=1")
+# AdamW's first steps are the gradient's signs, which rounding may turn.
+SETTINGS = (*OVERRIDES, "model.dropout=0", "train.optimizer=sgd")
 
 
 def train(out: Path, scenes: Path, processes: int, until: int) -> None:
