@@ -203,6 +203,14 @@ def label(
         int, typer.Option(min=0, help="Images shown on the HTML page; 0 for no page.")
     ] = 60,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    min_quality: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out objects of a lower overall quality."),
+    ] = 0.0,
+    agreement: Annotated[
+        bool,
+        typer.Option(help="Ask the other one of modules 3 and 4 too: part of the quality."),
+    ] = True,
 ) -> None:
     """Write instance masks for every image: labels.json (COCO, RLE) and an HTML page.
 
@@ -221,11 +229,14 @@ def label(
         proposals=stored,
         pictures=pictures,
         device=device,
+        min_quality=min_quality,
+        agreement=agreement,
         console=console,
     )
+    filtered = f"{summary.filtered} below quality {min_quality:g} left out, " if min_quality else ""
     console.print(
-        f"{summary.instances} instances in {summary.images} images, {summary.seconds:.0f} s: "
-        f"[bold]{out / 'labels.json'}"
+        f"{summary.instances} instances in {summary.images} images, {filtered}"
+        f"{summary.seconds:.0f} s: [bold]{out / 'labels.json'}"
     )
     if summary.errors:
         console.print(f"[yellow]{summary.errors} images failed, see {out / 'errors.jsonl'}")

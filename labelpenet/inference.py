@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -31,7 +32,8 @@ from labelpenet.models.classification import (
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import PositiveWeights, box_iou, positive_weights, project_attention
-from labelpenet.types import Instances, Labelling
+from labelpenet.quality import peak_support, score_margin
+from labelpenet.types import Instances, Labelling, Quality
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MASK_MEMBERS = 8
@@ -157,7 +159,8 @@ class Predictor:
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
         if tags is None:  # the tag itself is a guess then
             scores = scores * probability.cpu()[labels]
-        instances = Instances(result.boxes.cpu(), labels, scores, result.masks.cpu())
+        boxes, masks = result.boxes.cpu(), result.masks.cpu()
+        instances = Instances(boxes, labels, scores, masks, result.quality)
         order = scores.argsort(descending=True)
         return Labelling(instances.select(order), 1, pictures(result))
 
@@ -207,7 +210,9 @@ class Predictor:
             overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
             group = members[(overlap > config.nms_threshold) | (members == top)]
             score = float(head.start[top])
-            candidates.append(Candidate(label, score, head.boxes[top], group, members))
+            softmax = torch.softmax(output.logits[top], 0)
+            margin = float(score_margin(softmax[None], torch.tensor([label], device=top.device)))
+            candidates.append(Candidate(label, score, head.boxes[top], group, members, margin))
         return candidates
 
     def _detect(
@@ -231,15 +236,16 @@ class Predictor:
         )
         boxes = _to_image(found.boxes, image, scale)
         candidates = [
-            Candidate(int(label), float(score), box, members, members)
-            for label, score, box, members in zip(
-                found.labels, found.scores, boxes, found.members, strict=True
+            Candidate(int(label), float(score), box, members, members, float(margin))
+            for label, score, box, members, margin in zip(
+                found.labels, found.scores, boxes, found.members, margins(found), strict=True
             )
         ]
         result = calibrate(image, head, candidates, self.config.calibration)
         instances = Instances(
             boxes.cpu().float(), found.labels.cpu(), found.scores.cpu(), result.masks.cpu()
         )
+        instances = dataclasses.replace(instances, quality=result.quality)
         return Labelling(self._distinct(instances), 2, pictures(result))
 
     def _segment(
@@ -258,7 +264,7 @@ class Predictor:
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.
         confidence = scale_to_one(self._mask_confidence(module, trunk, found, image, scale))
-        masks = refine_masks(
+        masks, change = refine_masks(
             image,
             confidence,
             self.config.detection.mask_threshold,
@@ -274,6 +280,13 @@ class Predictor:
         if len(found.boxes):
             maps["mask confidence"] = confidence.max(0).values.cpu()
             maps["CRF mask"] = masks.any(0).float().cpu()
+        quality = Quality.of(
+            len(instances),
+            peak_support=peak_support(confidence, masks),
+            crf_change=change,
+            score_margin=margins(found),
+        )
+        instances = dataclasses.replace(instances, quality=quality)
         return Labelling(self._distinct(instances), number, maps)
 
     def _distinct(self, instances: Instances) -> Instances:
@@ -330,6 +343,14 @@ class Predictor:
 def _to_image(boxes: Tensor, image: np.ndarray, scale: float) -> Tensor:
     """Boxes of the resized image in the file's; its sides were rounded, so the edge cuts again."""
     return clip(boxes / scale, (image.shape[0], image.shape[1]))
+
+
+def margins(found: Detections) -> Tensor:
+    """Score margins [D] of detections, each at its own ROI, background among the others."""
+    if not found.members:
+        return torch.zeros(0)
+    own = torch.stack([found.entry_rois[members[0]] for members in found.members])
+    return score_margin(torch.softmax(found.output.logits[own], 1), found.labels)
 
 
 def pictures(result: Calibrated) -> dict[str, Tensor]:

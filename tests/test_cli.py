@@ -145,6 +145,26 @@ def test_every_module_answers(work, checkpoint, tmp_path, module):
     assert {a["module"] for a in content["annotations"]} <= {module}
 
 
+def test_label_quality(work, checkpoint, labelled, tmp_path):
+    """Modules 3 and 4 are compared; what is below the quality is left out and counted."""
+    rows = json.loads(labelled.read_text())["annotations"]
+    assert all(0 <= row["quality"]["agreement"] <= 1 for row in rows)
+    best = max(row["quality"]["overall"] for row in rows)
+    words = ("label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--split", "test")
+    done = run(*words, "--min-quality", best)
+    assert done.exit_code == 0, done.output
+    kept = json.loads((tmp_path / "labels.json").read_text())
+    assert len(kept["images"]) == 3
+    few = [row for row in rows if row["quality"]["overall"] >= best]
+    assert [row["segmentation"] for row in kept["annotations"]] == [r["segmentation"] for r in few]
+    shown = " ".join(done.output.split())
+    assert f"{len(few)} instances in 3 images, {len(rows) - len(few)} below quality" in shown
+    done = run(*words, "--no-agreement")
+    assert done.exit_code == 0, done.output
+    alone = json.loads((tmp_path / "labels.json").read_text())["annotations"]
+    assert [row["quality"]["agreement"] for row in alone] == [None] * len(rows)
+
+
 def test_evaluate(work, labelled, tmp_path):
     out = tmp_path / "figures.json"
     done = run("evaluate", labelled, work / "scenes", "--split", "test", "--json", out)
