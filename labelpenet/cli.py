@@ -186,6 +186,19 @@ def train(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a training.", show_default=False)],
+) -> None:
+    """Plot a training, finished or under way: losses, rates, gradients, agreement of labels.
+
+    Writes training.html into the folder, as `train` does at its end.
+    """
+    from labelpenet.report.training import write_training_page
+
+    console.print(f"written to [bold]{write_training_page(run)}")
+
+
+@app.command()
 def label(
     source: Source,
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],

@@ -19,7 +19,7 @@ from labelpenet import cli
 from labelpenet.data import load_image, write_scenes
 from labelpenet.labeling.coco import read_labels
 
-COMMANDS = ("info", "demo", "proposals", "train", "label", "evaluate", "export", "bench")
+COMMANDS = ("info", "demo", "proposals", "train", "report", "label", "evaluate", "export", "bench")
 SET = [word for override in OVERRIDES for word in ("--set", override)]
 
 
@@ -113,9 +113,25 @@ def test_training_leaves_its_files(work):
     names = {path.name for path in (work / "run").iterdir()}
     assert names == {
         "losses.csv",
+        "training.html",
         *(f"module{m}.pt" for m in range(5)),
         *(f"targets{m}.parquet" for m in (1, 2, 3)),
     }
+
+
+def test_report_of_a_training(work, tmp_path):
+    shutil.copy(work / "run" / "losses.csv", tmp_path)
+    done = run("report", tmp_path)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "training.html").read_text().replace(tmp_path.name, "run")
+    assert page == (work / "run" / "training.html").read_text()
+    for title in (
+        "Trunk",
+        "Module 1: classification",
+        "Module 4: segmentation",
+        "Forward-backward",
+    ):
+        assert f"<h2>{title}<small>" in page
 
 
 def test_labels_of_the_test_scenes(labelled):
@@ -308,6 +324,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         ),
         "label nothing": (["label", tmp / "no", tmp / "o", "--checkpoint", checkpoint], "no such"),
         "unknown label": (["label", table, tmp / "o", "--checkpoint", checkpoint], "zebra"),
+        "report of nothing": (["report", tmp / "none"], "losses.csv: no such file"),
         "no labels": (["evaluate", tmp / "none.json", scenes], "none.json"),
         "torn labels": (["evaluate", half, scenes, "--split", "test"], "labels.json"),
         "export nothing": (["export", tmp / "none.json", tmp / "o"], "none.json"),
@@ -322,7 +339,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         "no such split", "no source", "train into a file", "proposals of nothing",
         "proposals into a file", "no store", "no checkpoint", "truncated checkpoint",
         "noise for a checkpoint", "untrained module", "nothing trained", "no such device",
-        "label into a file", "label nothing", "unknown label", "no labels", "torn labels",
+        "label into a file", "label nothing", "unknown label", "report of nothing", "no labels", "torn labels",
         "export nothing",
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from labelpenet.config import Config
 from labelpenet.data import ProposalStore, check_for_training, compute_proposals, load_dataset
 from labelpenet.labeler import proposal_settings, propose
 from labelpenet.models.backbones import build_backbone
+from labelpenet.report.training import LOSSES, write_training_page
 from labelpenet.training.trainer import FORWARD_BACKWARD, Trainer, TrainingError, refuse
 
 
@@ -60,6 +61,8 @@ def train_cascade(
         refuse([f"{e.name}: {e.reason}" for e in result.errors])
     trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console, device)
     trainer.run(until)
+    if trainer.engine.rank == 0 and (out / LOSSES).exists():
+        write_training_page(out)
     return trainer.checkpoint(trainer.done)
 
 
