@@ -156,6 +156,14 @@ def train(
     config: Settings = None,
     overrides: Overrides = None,
     stored: Stored = None,
+    weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="ImageNet weights: torchvision's state dict (.pth, .safetensors), or the word "
+            "torchvision to download it.",
+            show_default="those of the settings",
+        ),
+    ] = None,
     until: Annotated[
         int,
         typer.Option(min=1, max=5, help="Last stage: 1 to 4 a module, 5 forward-backward."),
@@ -168,10 +176,13 @@ def train(
     used are listed before anything starts. Several processes: torchrun --nproc-per-node=N
     -m labelpenet train ...
     """
+    import json
+
     from labelpenet.config import load_config
     from labelpenet.training.run import train_cascade
 
-    settings = load_config(config, overrides or ())
+    named = [] if weights is None else [f"model.weights={json.dumps(weights)}"]
+    settings = load_config(config, [*(overrides or ()), *named])
     checkpoint = train_cascade(
         settings,
         source,

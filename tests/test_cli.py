@@ -302,6 +302,14 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
             ["train", scenes, tmp / "o", "--split", "train", *SET, "--set", "model.weights=w.pth"],
             "w.pth: no such weights file",
         ),
+        "no weights of that network": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--weights", "torchvision"],
+            "torchvision has none of tiny, only of vgg16, squeezenet1_0",
+        ),
+        "odd weights": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--weights", "1: [x"],
+            "1: [x: no such weights file",
+        ),
         "no such split": (["train", scenes, tmp / "o", "--split", "night", *SET], "night"),
         "no source": (["train", tmp / "none", tmp / "o"], "none: no such file or folder"),
         "train into a file": (["train", scenes, taken, "--split", "train", *SET], "taken"),
@@ -342,7 +350,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         "proposals into a file", "no store", "no checkpoint", "truncated checkpoint",
         "noise for a checkpoint", "untrained module", "nothing trained", "no such device",
         "label into a file", "label nothing", "unknown label", "no labels", "torn labels",
-        "export nothing", "report of nothing",
+        "export nothing", "report of nothing", "no weights of that network", "odd weights",
     ],
 )  # fmt: skip
 def test_one_clear_line(name, work, checkpoint, tmp_path, main):
