@@ -11,6 +11,7 @@ from labelpenet.data import ProposalStore, check_for_training, compute_proposals
 from labelpenet.labeler import proposal_settings, propose
 from labelpenet.models.backbones import build_backbone
 from labelpenet.report.training import LOSSES, write_training_page
+from labelpenet.training.log import event_writer
 from labelpenet.training.trainer import FORWARD_BACKWARD, Trainer, TrainingError, refuse
 
 
@@ -42,8 +43,11 @@ def train_cascade(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
+        ValueError: train.tensorboard without its extra.
         WeightsError: The weights file is missing, broken or of another network.
     """
+    if config.train.tensorboard:
+        event_writer()  # what is not installed shows now, not after the proposals
     dataset = load_dataset(source, split=split)
     refuse(check_for_training(dataset))
     out.mkdir(parents=True, exist_ok=True)
