@@ -78,6 +78,6 @@ def test_without_the_extra(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ValueError, match=r"pip install 'labelpenet\[tensorboard\]'"):
         TrainingLog(tmp_path / "losses.csv", 1, tensorboard=tmp_path / "events")
-    with pytest.raises(ValueError, match="train.tensorboard: needs the extra"):
+    with pytest.raises(ValueError, match=r"train\.tensorboard: needs the extra"):
         train_cascade(tiny_config("train.tensorboard=true"), tmp_path / "none", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == []
