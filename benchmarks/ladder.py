@@ -28,9 +28,11 @@ RESULTS = Path(__file__).parent / "results"
 ROWS = ("classification", "detection", "refinement", "segmentation")
 
 
-def evaluate_module(labeler: Labeler, source: Path, console: Console) -> tuple[Evaluation, float]:
+def evaluate_module(
+    labeler: Labeler, source: Path, console: Console, split: str | None = None
+) -> tuple[Evaluation, float]:
     """The figures of one module, and its seconds per image (proposals not counted if stored)."""
-    dataset = load_dataset(source, classes=labeler.classes)
+    dataset = load_dataset(source, split=split, classes=labeler.classes)
     truth = dataset_truth(source, dataset)
     evaluator = Evaluator(labeler.classes)
     seconds = 0.0
@@ -76,6 +78,7 @@ def main() -> None:
     )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("source", type=Path)
+    parser.add_argument("--split", help="part of the dataset")
     parser.add_argument("--proposals", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--note", default="", help="how the checkpoint was made")
@@ -86,7 +89,7 @@ def main() -> None:
     details: dict[str, Any] = {}
     for number, title in enumerate(ROWS, 1):
         labeler = Labeler(arguments.checkpoint, module=number, use_tags=False, proposals=store)
-        result, seconds = evaluate_module(labeler, arguments.source, console)
+        result, seconds = evaluate_module(labeler, arguments.source, console, arguments.split)
         rows[title] = figures(result) | {"s/image": seconds}
         details[title] = json.loads(result.to_json())
     content = {

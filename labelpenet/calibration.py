@@ -24,6 +24,8 @@ from labelpenet.ops import (
     project_attention,
     unary_from_probability,
 )
+from labelpenet.quality import paired_iou, peak_support
+from labelpenet.types import Quality
 
 # Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others.
 # A few more rows cost little, since reading the weights takes most of the time.
@@ -41,6 +43,7 @@ class Candidate:
         box: [4] its own box (the top proposal, or a regressed one).
         members: Indices of the entries in its group: what it suppressed, and itself.
         heat: Indices of the entries that make its object heat-map.
+        margin: Its score margin (see `labelpenet.quality`).
     """
 
     label: int
@@ -48,6 +51,7 @@ class Candidate:
     box: Tensor
     members: Tensor
     heat: Tensor
+    margin: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Calibrated:
         attention: [K, H, W] instance attention maps, scaled to [0, 1].
         heat_map: [K, H, W] object heat-maps, scaled to [0, 1].
         confidence: [K, H, W] what the CRF saw.
+        quality: How far each object may be trusted.
     """
 
     masks: Tensor
@@ -90,6 +95,7 @@ class Calibrated:
     attention: Tensor
     heat_map: Tensor
     confidence: Tensor
+    quality: Quality
 
 
 @torch.no_grad()
@@ -116,13 +122,19 @@ def calibrate(
         confidence = _filled([c.box for c in candidates], size)
     else:
         confidence = scale_to_one(combine(attention, heat_map, config.combine)) ** config.gamma
-    masks = refine_masks(image, confidence, config.threshold, config.crf)
+    masks, change = refine_masks(image, confidence, config.threshold, config.crf)
+    quality = Quality.of(
+        len(candidates),
+        peak_support=peak_support(attention, masks),
+        crf_change=change,
+        score_margin=torch.tensor([c.margin for c in candidates]),
+    )
     boxes = torch.stack([c.box for c in candidates]) if candidates else torch.zeros((0, 4))
     if config.box is BoxRule.MASK:
         boxes = tight_boxes(masks, boxes)
     elif config.box is BoxRule.PROPOSAL:
         boxes = best_boxes(confidence, proposals, candidates)
-    return Calibrated(masks, boxes, attention, heat_map, confidence)
+    return Calibrated(masks, boxes, attention, heat_map, confidence, quality)
 
 
 def _attention(
@@ -212,21 +224,25 @@ def scale_to_one(maps: Tensor) -> Tensor:
 
 def refine_masks(
     image: np.ndarray, confidence: Tensor, threshold: float, config: CrfConfig
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Confidence maps [K, H, W] in [0, 1] -> masks [K, H, W] bool by a two-label dense CRF.
 
     The probability of object is 0 at confidence 0, one half at `threshold` and 1 at confidence 1,
     linear between, then drawn into [1 - config.confidence, config.confidence]. K maps share the
     image's lattice. Where the CRF wipes an object out, the thresholded map stands in.
+
+    Returns:
+        The masks, and how much of each the CRF left as it was: IoU [K] of the thresholded map and
+        the CRF's mask, 0 for a wiped out one, NaN without a CRF or an object.
     """
     if len(confidence) == 0:
-        return torch.zeros(confidence.shape, dtype=torch.bool)
+        return torch.zeros(confidence.shape, dtype=torch.bool), torch.zeros(0)
     low = 0.5 * confidence / threshold
     high = 0.5 + 0.5 * (confidence - threshold) / (1 - threshold)
     probability = torch.where(confidence < threshold, low, high)
     raw = confidence >= threshold
     if config.iterations == 0:
-        return raw
+        return raw, torch.full((len(raw),), torch.nan)
     probability = (probability * (2 * config.confidence - 1) + (1 - config.confidence)).float()
     refined = dense_crf(
         torch.from_numpy(np.ascontiguousarray(image)).to(confidence.device),
@@ -238,7 +254,8 @@ def refine_masks(
         ),
     )
     masks = refined[:, 1] > refined[:, 0]
-    return torch.where(masks.flatten(1).any(1)[:, None, None], masks, raw)
+    change = paired_iou(raw, masks)
+    return torch.where(masks.flatten(1).any(1)[:, None, None], masks, raw), change
 
 
 def tight_boxes(masks: Tensor, fallback: Tensor) -> Tensor:

@@ -156,6 +156,14 @@ def train(
     config: Settings = None,
     overrides: Overrides = None,
     stored: Stored = None,
+    weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="ImageNet weights: torchvision's state dict (.pth, .safetensors), or the word "
+            "torchvision to download it.",
+            show_default="those of the settings",
+        ),
+    ] = None,
     until: Annotated[
         int,
         typer.Option(min=1, max=5, help="Last stage: 1 to 4 a module, 5 forward-backward."),
@@ -168,10 +176,13 @@ def train(
     used are listed before anything starts. Several processes: torchrun --nproc-per-node=N
     -m labelpenet train ...
     """
+    import json
+
     from labelpenet.config import load_config
     from labelpenet.training.run import train_cascade
 
-    settings = load_config(config, overrides or ())
+    named = [] if weights is None else [f"model.weights={json.dumps(weights)}"]
+    settings = load_config(config, [*(overrides or ()), *named])
     checkpoint = train_cascade(
         settings,
         source,
@@ -183,6 +194,19 @@ def train(
         console=console,
     )
     console.print(f"checkpoint: [bold]{checkpoint}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a training.", show_default=False)],
+) -> None:
+    """Plot a training, finished or under way: losses, rates, gradients, agreement of labels.
+
+    Writes training.html into the folder, as `train` does at its end.
+    """
+    from labelpenet.report.training import write_training_page
+
+    console.print(f"written to [bold]{write_training_page(run)}")
 
 
 @app.command()
@@ -203,6 +227,14 @@ def label(
         int, typer.Option(min=0, help="Images shown on the HTML page; 0 for no page.")
     ] = 60,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    min_quality: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out objects of a lower overall quality."),
+    ] = 0.0,
+    agreement: Annotated[
+        bool,
+        typer.Option(help="Ask the other one of modules 3 and 4 too: part of the quality."),
+    ] = True,
 ) -> None:
     """Write instance masks for every image: labels.json (COCO, RLE) and an HTML page.
 
@@ -221,11 +253,14 @@ def label(
         proposals=stored,
         pictures=pictures,
         device=device,
+        min_quality=min_quality,
+        agreement=agreement,
         console=console,
     )
+    filtered = f"{summary.filtered} below quality {min_quality:g} left out, " if min_quality else ""
     console.print(
-        f"{summary.instances} instances in {summary.images} images, {summary.seconds:.0f} s: "
-        f"[bold]{out / 'labels.json'}"
+        f"{summary.instances} instances in {summary.images} images, {filtered}"
+        f"{summary.seconds:.0f} s: [bold]{out / 'labels.json'}"
     )
     if summary.errors:
         console.print(f"[yellow]{summary.errors} images failed, see {out / 'errors.jsonl'}")

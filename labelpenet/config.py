@@ -95,8 +95,8 @@ class ModelConfig:
 
     Attributes:
         backbone: Which trunk and stage 5.
-        weights: ImageNet weights (.pth or .safetensors, torchvision's key names); None starts from
-            random ones.
+        weights: ImageNet weights (.pth or .safetensors, torchvision's key names), or `torchvision`
+            to download those that it publishes; None starts from random ones.
         fc_width: Width of fc6 and fc7.
         dropout: Drop probability after fc6 and fc7 in training.
         rpn_channels: Width of the 3 x 3 convolution of the RPN.

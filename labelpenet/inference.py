@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -34,7 +35,8 @@ from labelpenet.models.classification import (
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import PositiveWeights, box_iou, positive_weights, project_attention
-from labelpenet.types import Instances, Labelling
+from labelpenet.quality import peak_support, score_margin
+from labelpenet.types import Instances, Labelling, Quality
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MASK_MEMBERS = 8
@@ -174,7 +176,8 @@ class Predictor:
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
         if tags is None:  # the tag itself is a guess then
             scores = scores * probability.cpu()[labels]
-        instances = Instances(result.boxes.cpu(), labels, scores, result.masks.cpu())
+        boxes, masks = result.boxes.cpu(), result.masks.cpu()
+        instances = Instances(boxes, labels, scores, masks, result.quality)
         order = scores.argsort(descending=True)
         return Labelling(instances.select(order), 1, pictures(result))
 
@@ -231,11 +234,16 @@ class Predictor:
             near.append((overlap > config.nms_threshold) | (members == top))
         if not present:
             return []
-        groups = _where(near)
-        scores = head.start[torch.stack(tops)].tolist()
+        groups, best = _where(near), torch.stack(tops)
+        labels = [classes[i] for i in present]
+        said = torch.softmax(output.logits[best], 1)
+        margin = score_margin(said, torch.tensor(labels, device=best.device))
+        scores = torch.stack((head.start[best], margin), 1).tolist()
         return [
-            Candidate(classes[i], score, head.boxes[top], everyone[i][group], everyone[i])
-            for i, score, top, group in zip(present, scores, tops, groups, strict=True)
+            Candidate(label, score, head.boxes[top], everyone[i][group], everyone[i], margin)
+            for i, label, (score, margin), top, group in zip(
+                present, labels, scores, tops, groups, strict=True
+            )
         ]
 
     def _detect(
@@ -255,15 +263,16 @@ class Predictor:
         )
         boxes = _inside(found.boxes, image)
         candidates = [
-            Candidate(int(label), float(score), box, members, members)
-            for label, score, box, members in zip(
-                found.labels, found.scores, boxes, found.members, strict=True
+            Candidate(int(label), float(score), box, members, members, float(margin))
+            for label, score, box, members, margin in zip(
+                found.labels, found.scores, boxes, found.members, margins(found), strict=True
             )
         ]
         result = calibrate(image, head, candidates, self.config.calibration)
         instances = Instances(
             boxes.cpu().float(), found.labels.cpu(), found.scores.cpu(), result.masks.cpu()
         )
+        instances = dataclasses.replace(instances, quality=result.quality)
         return Labelling(self._distinct(instances), 2, pictures(result))
 
     def _segment(
@@ -277,7 +286,7 @@ class Predictor:
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.
         confidence = scale_to_one(self._mask_confidence(module, views, found, image))
-        masks = refine_masks(
+        masks, change = refine_masks(
             image,
             confidence,
             self.config.detection.mask_threshold,
@@ -293,6 +302,13 @@ class Predictor:
         if len(found.boxes):
             maps["mask confidence"] = confidence.max(0).values.cpu()
             maps["CRF mask"] = masks.any(0).float().cpu()
+        quality = Quality.of(
+            len(instances),
+            peak_support=peak_support(confidence, masks),
+            crf_change=change,
+            score_margin=margins(found),
+        )
+        instances = dataclasses.replace(instances, quality=quality)
         return Labelling(self._distinct(instances), number, maps)
 
     def _distinct(self, instances: Instances) -> Instances:
@@ -355,6 +371,14 @@ def _where(masks: list[Tensor]) -> list[Tensor]:
     counts = torch.stack([mask.sum() for mask in masks]).tolist()
     orders = (torch.sort(mask.byte(), descending=True, stable=True).indices for mask in masks)
     return [order[:count] for order, count in zip(orders, counts, strict=True)]
+
+
+def margins(found: Detections) -> Tensor:
+    """Score margins [D] of detections, each at its own ROI, background among the others."""
+    if not found.members:
+        return torch.zeros(0)
+    own = torch.stack([found.entry_rois[members[0]] for members in found.members])
+    return score_margin(torch.softmax(found.output.logits[own], 1), found.labels)
 
 
 def pictures(result: Calibrated) -> dict[str, Tensor]:

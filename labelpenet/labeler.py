@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Container
 from pathlib import Path
@@ -14,6 +15,7 @@ from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
 from labelpenet.models.cascade import CheckpointError, load_checkpoint
 from labelpenet.ops import selective_search
+from labelpenet.quality import with_agreement
 from labelpenet.types import Labelling
 
 
@@ -50,6 +52,8 @@ class Labeler:
             the network guesses them.
         proposals: Stored proposals; an image that is not in it has its own computed.
         device: Where the network runs.
+        agreement: Whether the other one of modules 3 and 4, where both are trained and one of them
+            answers, finds its objects too: how far they agree is a figure of the labels' quality.
 
     Raises:
         CheckpointError: The file cannot be used, or `module` is not trained in it.
@@ -64,6 +68,7 @@ class Labeler:
         use_tags: bool = True,
         proposals: ProposalStore | None = None,
         device: str | torch.device = "cpu",
+        agreement: bool = True,
     ) -> None:
         cascade, trained = load_checkpoint(checkpoint)
         if trained == 0 or (module is not None and not 1 <= module <= trained):
@@ -75,6 +80,7 @@ class Labeler:
         self.classes = cascade.classes
         self.config = cascade.config
         self.use_tags = use_tags
+        self._other = 7 - self.module if agreement and self.module > 2 and trained == 4 else None
         self.proposals = proposals
         self.checkpoint = Path(checkpoint)
         self._traced: Container[str] = ()
@@ -85,7 +91,8 @@ class Labeler:
         """What decides the labels, in words: another job's leftovers are not mixed with these."""
         digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:12]
         source = "given tags" if self.use_tags else "guessed tags"
-        return f"checkpoint {digest}, module {self.module}, {source}"
+        compared = "" if self._other is None else f", compared with module {self._other}"
+        return f"checkpoint {digest}, module {self.module}, {source}{compared}"
 
     def with_trace(self, names: Container[str]) -> Labeler:
         """Gives module 1's attention and heat-map too, for these images (a second pass)."""
@@ -101,6 +108,10 @@ class Labeler:
             stored = self.proposals is not None and name in self.proposals
             boxes = self.proposals[name] if stored else propose(image, self.config)  # type: ignore[index]
         result = self.predictor(image, boxes, self.module, known)
+        if self._other is not None:
+            other = self.predictor(image, boxes, self._other, known).instances
+            instances = with_agreement(result.instances, other)
+            result = dataclasses.replace(result, instances=instances)
         if traced:
             first = self.predictor(image, boxes, 1, known)
             return Labelling(result.instances, result.module, first.maps | result.maps)

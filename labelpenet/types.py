@@ -9,7 +9,7 @@ an object and 255 for void, as VOC does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,49 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How far each of K labels may be trusted, told without ground truth; NaN where unknown.
+
+    `labelpenet.quality` computes the figures.
+
+    Attributes:
+        peak_support: [K] float32 in [0, 1], the share of the attention that lies inside the mask.
+        crf_change: [K] float32 in [0, 1], IoU of the mask before and after the dense CRF; 1 is no
+            change.
+        agreement: [K] float32 in [0, 1], IoU of the masks of modules 3 and 4 for the object.
+        score_margin: [K] float32 in [-1, 1], probability of the class less the best other one.
+    """
+
+    peak_support: Tensor
+    crf_change: Tensor
+    agreement: Tensor
+    score_margin: Tensor
+
+    def select(self, index: Tensor) -> Quality:
+        """The figures at `index` ([M] int64, or [K] bool), in that order."""
+        return Quality(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def overall(self) -> Tensor:
+        """[K] in [0, 1]: the mean of the known figures, the margin drawn from [-1, 1] into [0, 1].
+
+        Example:
+            >>> one, unknown = torch.ones(1), torch.full((1,), torch.nan)
+            >>> Quality(one, 0.5 * one, unknown, -one).overall().tolist()
+            [0.5]
+        """
+        margin = (1 + self.score_margin) / 2
+        figures = torch.stack((self.peak_support, self.crf_change, self.agreement, margin))
+        return figures.nanmean(0)
+
+    @staticmethod
+    def of(count: int, **figures: Tensor) -> Quality:
+        """Those figures, [count] each, and NaN for the others."""
+        known = {k: v.detach().cpu().float() for k, v in figures.items()}
+        unknown = torch.full((count,), torch.nan)
+        return Quality(**{f.name: known.pop(f.name, unknown) for f in fields(Quality)}, **known)
+
+
+@dataclass(frozen=True)
 class Instances:
     """The objects that a module found in one image, best score first.
 
@@ -81,12 +124,14 @@ class Instances:
         labels: [K] int64.
         scores: [K] float32 in [0, 1]; the instance weights W when these are training targets.
         masks: [K, H, W] bool, or None for boxes alone.
+        quality: How far to trust each one, or None where nothing is known about it.
     """
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
     masks: Tensor | None = None
+    quality: Quality | None = None
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])
@@ -97,7 +142,8 @@ class Instances:
         if index.numel() == 0:
             index = index.to(torch.long)
         masks = None if self.masks is None else self.masks[index]
-        return Instances(self.boxes[index], self.labels[index], self.scores[index], masks)
+        quality = None if self.quality is None else self.quality.select(index)
+        return Instances(self.boxes[index], self.labels[index], self.scores[index], masks, quality)
 
     @staticmethod
     def empty(height: int | None = None, width: int | None = None) -> Instances:

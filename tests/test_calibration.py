@@ -70,15 +70,18 @@ def iou(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def test_without_the_crf_maps_are_thresholded():
     maps = torch.rand(2, 5, 6)
-    masks = refine_masks(np.zeros((5, 6, 3), np.uint8), maps, 0.3, CrfConfig(iterations=0))
+    masks, change = refine_masks(np.zeros((5, 6, 3), np.uint8), maps, 0.3, CrfConfig(iterations=0))
     assert masks.dtype == torch.bool
     assert torch.equal(masks, maps >= 0.3)
+    assert change.isnan().all()  # nothing to compare
 
 
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_no_maps(iterations):
     image = np.zeros((5, 6, 3), np.uint8)
-    masks = refine_masks(image, torch.zeros(0, 5, 6), 0.5, CrfConfig(iterations=iterations))
+    none = torch.zeros(0, 5, 6)
+    masks, change = refine_masks(image, none, 0.5, CrfConfig(iterations=iterations))
+    assert change.shape == (0,)
     assert masks.shape == (0, 5, 6)
     assert masks.dtype == torch.bool
 
@@ -89,11 +92,13 @@ def test_the_crf_follows_the_colours():
     soft[13:47, 17:51] = 0.7
     other = 1 - soft
     crf = CrfConfig(bilateral_sxy=30, bilateral_srgb=20)
-    both = refine_masks(photo(), torch.stack((soft, other)), 0.5, crf)
+    both, change = refine_masks(photo(), torch.stack((soft, other)), 0.5, crf)
+    assert change[0] == pytest.approx(iou(soft >= 0.5, both[0]))
+    assert change[0] < 0.8
     assert iou(both[0], disk()) > 0.95
     assert iou(soft >= 0.5, disk()) < 0.8
-    assert torch.equal(both[0], refine_masks(photo(), soft[None], 0.5, crf)[0])
-    assert torch.equal(both[1], refine_masks(photo(), other[None], 0.5, crf)[0])
+    assert torch.equal(both[0], refine_masks(photo(), soft[None], 0.5, crf)[0][0])
+    assert torch.equal(both[1], refine_masks(photo(), other[None], 0.5, crf)[0][0])
 
 
 def test_what_the_crf_wipes_out_stays_as_it_was():
@@ -101,10 +106,13 @@ def test_what_the_crf_wipes_out_stays_as_it_was():
     soft = torch.zeros(1, SIDE, SIDE)
     soft[0, 10, 10] = 0.55
     wiped = CrfConfig(gaussian_compat=30, bilateral_compat=30)
-    masks = refine_masks(np.full((SIDE, SIDE, 3), 90, np.uint8), soft, 0.5, wiped)
+    even = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    masks, change = refine_masks(even, soft, 0.5, wiped)
     assert masks[0].nonzero().tolist() == [[10, 10]]
-    nothing = refine_masks(np.full((SIDE, SIDE, 3), 90, np.uint8), soft * 0, 0.5, wiped)
+    assert change.tolist() == [0]  # the mask is the one before, but the CRF did not agree
+    nothing, change = refine_masks(even, soft * 0, 0.5, wiped)
     assert not nothing.any()
+    assert change.isnan().all()
 
 
 def test_threshold_is_one_half():
@@ -112,7 +120,7 @@ def test_threshold_is_one_half():
     maps = torch.linspace(0, 1, SIDE).repeat(SIDE, 1)[None]
     crf = CrfConfig(gaussian_compat=0, bilateral_compat=0)
     for threshold in (0.1, 0.35, 0.8):
-        masks = refine_masks(photo(), maps, threshold, crf)
+        masks, _ = refine_masks(photo(), maps, threshold, crf)
         differ = masks != (maps > threshold)
         assert not differ[(maps - threshold).abs() > 1e-4].any()
 

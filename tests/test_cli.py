@@ -19,7 +19,7 @@ from labelpenet import cli
 from labelpenet.data import load_image, write_scenes
 from labelpenet.labeling.coco import read_labels
 
-COMMANDS = ("info", "demo", "proposals", "train", "label", "evaluate", "export", "bench")
+COMMANDS = ("info", "demo", "proposals", "train", "report", "label", "evaluate", "export", "bench")
 SET = [word for override in OVERRIDES for word in ("--set", override)]
 
 
@@ -113,9 +113,26 @@ def test_training_leaves_its_files(work):
     names = {path.name for path in (work / "run").iterdir()}
     assert names == {
         "losses.csv",
+        "training.html",
+        "forward_backward.pt",
         *(f"module{m}.pt" for m in range(5)),
         *(f"targets{m}.parquet" for m in (1, 2, 3)),
     }
+
+
+def test_report_of_a_training(work, tmp_path):
+    shutil.copy(work / "run" / "losses.csv", tmp_path)
+    done = run("report", tmp_path)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "training.html").read_text().replace(tmp_path.name, "run")
+    assert page == (work / "run" / "training.html").read_text()
+    for title in (
+        "Trunk",
+        "Module 1: classification",
+        "Module 4: segmentation",
+        "Forward-backward",
+    ):
+        assert f"<h2>{title}<small>" in page
 
 
 def test_labels_of_the_test_scenes(labelled):
@@ -145,6 +162,26 @@ def test_every_module_answers(work, checkpoint, tmp_path, module):
     assert {a["module"] for a in content["annotations"]} <= {module}
 
 
+def test_label_quality(work, checkpoint, labelled, tmp_path):
+    """Modules 3 and 4 are compared; what is below the quality is left out and counted."""
+    rows = json.loads(labelled.read_text())["annotations"]
+    assert all(0 <= row["quality"]["agreement"] <= 1 for row in rows)
+    best = max(row["quality"]["overall"] for row in rows)
+    words = ("label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--split", "test")
+    done = run(*words, "--min-quality", best)
+    assert done.exit_code == 0, done.output
+    kept = json.loads((tmp_path / "labels.json").read_text())
+    assert len(kept["images"]) == 3
+    few = [row for row in rows if row["quality"]["overall"] >= best]
+    assert [row["segmentation"] for row in kept["annotations"]] == [r["segmentation"] for r in few]
+    shown = " ".join(done.output.split())
+    assert f"{len(few)} instances in 3 images, {len(rows) - len(few)} below quality" in shown
+    done = run(*words, "--no-agreement")
+    assert done.exit_code == 0, done.output
+    alone = json.loads((tmp_path / "labels.json").read_text())["annotations"]
+    assert [row["quality"]["agreement"] for row in alone] == [None] * len(rows)
+
+
 def test_evaluate(work, labelled, tmp_path):
     out = tmp_path / "figures.json"
     done = run("evaluate", labelled, work / "scenes", "--split", "test", "--json", out)
@@ -167,7 +204,8 @@ def test_training_goes_on(work, tmp_path, main):
     same = ("train", work / "scenes", folder, "--split", "train", "--proposals", boxes, *SET)
     status, lines = main(*same)
     assert status == 0
-    assert "going on behind module 4" in " ".join(lines)
+    assert "going on behind" in " ".join(lines)
+    assert "forward_backward.pt" in " ".join(lines)
     status, lines = main(*same, "--set", "train.rate=0.5")
     assert status == 2
     (line,) = lines
@@ -264,6 +302,14 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
             ["train", scenes, tmp / "o", "--split", "train", *SET, "--set", "model.weights=w.pth"],
             "w.pth: no such weights file",
         ),
+        "no weights of that network": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--weights", "torchvision"],
+            "torchvision has none of tiny, only of vgg16, squeezenet1_0",
+        ),
+        "odd weights": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--weights", "1: [x"],
+            "1: [x: no such weights file",
+        ),
         "no such split": (["train", scenes, tmp / "o", "--split", "night", *SET], "night"),
         "no source": (["train", tmp / "none", tmp / "o"], "none: no such file or folder"),
         "train into a file": (["train", scenes, taken, "--split", "train", *SET], "taken"),
@@ -288,6 +334,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         ),
         "label nothing": (["label", tmp / "no", tmp / "o", "--checkpoint", checkpoint], "no such"),
         "unknown label": (["label", table, tmp / "o", "--checkpoint", checkpoint], "zebra"),
+        "report of nothing": (["report", tmp / "none"], "losses.csv: no such file"),
         "no labels": (["evaluate", tmp / "none.json", scenes], "none.json"),
         "torn labels": (["evaluate", half, scenes, "--split", "test"], "labels.json"),
         "export nothing": (["export", tmp / "none.json", tmp / "o"], "none.json"),
@@ -303,7 +350,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         "proposals into a file", "no store", "no checkpoint", "truncated checkpoint",
         "noise for a checkpoint", "untrained module", "nothing trained", "no such device",
         "label into a file", "label nothing", "unknown label", "no labels", "torn labels",
-        "export nothing",
+        "export nothing", "report of nothing", "no weights of that network", "odd weights",
     ],
 )  # fmt: skip
 def test_one_clear_line(name, work, checkpoint, tmp_path, main):

@@ -80,3 +80,21 @@ def test_broken_files(tmp_path, name, text, message):
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "none.toml")
+
+
+def test_the_papers_preset_and_defaults():
+    """Label-PEnet 4.1 and 4.2, number by number; the defaults are the same."""
+    preset = load_config("voc-vgg16")
+    train = preset.train
+    assert preset.model.backbone.value == "vgg16"
+    assert preset.model.fc_width == 4096
+    assert preset.proposals.limit == preset.proposals.train_limit == 1600
+    assert train.scales == (480, 576, 688, 864, 1024)
+    assert (train.longest, train.flip, train.batch) == (1200, True, 2)
+    assert (train.optimizer.value, train.momentum, train.weight_decay) == ("sgd", 0.9, 5e-4)
+    assert train.steps == (50_000,) * 4
+    assert (train.rate, train.decay_at * 50_000) == (1e-3, 40_000)
+    assert (train.forward_backward_steps, train.forward_backward_rate) == (80_000, 1e-4)
+    assert (train.backward_iou, train.trunk_steps, train.precision) == (0.5, 0, "fp32")
+    assert len(preset.detection.anchor_sizes) * len(preset.detection.anchor_ratios) == 9
+    assert preset == load_config()

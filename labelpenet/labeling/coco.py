@@ -1,7 +1,9 @@
 """Labels as COCO JSON: the reader of a file that may come from anywhere, and a writer.
 
 Beside COCO's own keys an image has its `name` (where a file lacks it: `file_name` without the
-extension) and an annotation has `score` and `module`, the module of the cascade (1 to 4).
+extension) and an annotation has `score`, `module`, the module of the cascade (1 to 4), and
+`quality`: the figures of `labelpenet.types.Quality` and `overall`, which sums them up; null where
+unknown.
 """
 
 from __future__ import annotations

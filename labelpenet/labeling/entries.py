@@ -12,13 +12,21 @@ from torch import Tensor
 
 from labelpenet import __version__
 from labelpenet.rle import encode_masks
-from labelpenet.types import Instances
+from labelpenet.types import Instances, Quality
 
 # One image as the journal of a job keeps it: name, file_name, height, width, annotations.
 Entry = dict[str, Any]
 
 MAX_COORDINATE = 1e6
 """The largest magnitude of a box corner: far outside any image is a mistake."""
+
+QUALITY_RANGES = {
+    "peak_support": (0.0, 1.0),
+    "crf_change": (0.0, 1.0),
+    "agreement": (0.0, 1.0),
+    "score_margin": (-1.0, 1.0),
+}
+"""The least and the largest value of each figure of `labelpenet.types.Quality`."""
 
 _IMAGE_KEYS = ("name", "file_name", "height", "width")
 
@@ -75,6 +83,7 @@ def make_entry(
         wanted, came = f"[{count}, {height}, {width}] bool", f"{list(masks.shape)} {masks.dtype}"
         raise ValueError(f"masks: expected {wanted}, got {came}")
 
+    figures = None if instances.quality is None else quality_rows(instances.quality, count)
     sides = boxes[:, 2:] - boxes[:, :2]
     rles = None if masks is None else encode_masks(masks.cpu().numpy())
     areas = sides.prod(axis=1).tolist() if masks is None else _pixel_counts(masks)
@@ -85,11 +94,12 @@ def make_entry(
             "bbox": [*boxes[i, :2].tolist(), *sides[i].tolist()],
             "area": areas[i],
             "iscrowd": 0,
-            # the shortest decimal that is this float32 again
-            "score": float(str(np.float32(scores[i]))),
+            "score": _shortest(scores[i]),
         }
         if rles is not None:
             annotation["segmentation"] = rles[i]
+        if figures is not None:
+            annotation["quality"] = figures[i]
         if module is not None:
             annotation["module"] = int(module)
         annotations.append(annotation)
@@ -100,6 +110,30 @@ def make_entry(
         "width": width,
         "annotations": annotations,
     }
+
+
+def quality_rows(quality: Quality, count: int) -> list[dict[str, float | None]]:
+    """The figures of each object by name, and `overall`; None where unknown.
+
+    Raises:
+        ValueError: Another number of objects, or a figure out of range.
+    """
+    columns = {name: getattr(quality, name) for name in QUALITY_RANGES}
+    for name, (low, high) in QUALITY_RANGES.items():
+        values = columns[name]
+        if values.shape != (count,):
+            raise ValueError(f"quality.{name}: expected [{count}], got {list(values.shape)}")
+        if ((values < low) | (values > high)).any():
+            raise ValueError(f"quality.{name}: expected numbers in [{low:g}, {high:g}] or NaN")
+    columns["overall"] = quality.overall()
+    rows = zip(*(values.numpy() for values in columns.values()), strict=True)
+    return [
+        {
+            name: None if np.isnan(value) else _shortest(value)
+            for name, value in zip(columns, row, strict=True)
+        }
+        for row in rows
+    ]
 
 
 def write_entries(
@@ -127,6 +161,11 @@ def write_entries(
             row = {"id": number, "image_id": image_id, **annotation}
             file.write(f"{',' if number > 1 else ''}\n{json.dumps(row, allow_nan=False)}")
     file.write("\n]}\n")
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that is this float32 again."""
+    return float(str(np.float32(value)))
 
 
 def _pixel_counts(masks: Tensor) -> list[int]:

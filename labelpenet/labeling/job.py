@@ -23,6 +23,8 @@ def label_dataset(
     proposals: Path | None = None,
     pictures: int = 60,
     device: str = "cpu",
+    min_quality: float = 0.0,
+    agreement: bool = True,
     console: Console | None = None,
 ) -> LabelSummary:
     """Labels every image of a dataset; see label_images for the files and for what goes wrong.
@@ -37,10 +39,19 @@ def label_dataset(
         proposals: A proposal store.
         pictures: Images on the HTML page; 0 makes none.
         device: Where the network runs.
+        min_quality: Objects of a lower overall quality are left out and counted.
+        agreement: Whether modules 3 and 4 are compared, see Labeler.
         console: Where progress goes; None is silent.
     """
     store = None if proposals is None else ProposalStore.open(proposals)
-    labeler = Labeler(checkpoint, module=module, use_tags=use_tags, proposals=store, device=device)
+    labeler = Labeler(
+        checkpoint,
+        module=module,
+        use_tags=use_tags,
+        proposals=store,
+        device=device,
+        agreement=agreement,
+    )
     dataset = load_dataset(source, split=split, classes=labeler.classes)
     return label_images(
         labeler.with_trace(pictured_names(dataset, pictures)),
@@ -50,4 +61,5 @@ def label_dataset(
         console=console,
         pictures=pictures,
         job=labeler.job,
+        min_quality=min_quality,
     )

@@ -12,9 +12,9 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 
-from labelpenet.labeling.entries import MAX_COORDINATE, check_classes
+from labelpenet.labeling.entries import MAX_COORDINATE, QUALITY_RANGES, check_classes
 from labelpenet.rle import decode_mask, fill_polygons, runs_of
-from labelpenet.types import Instances
+from labelpenet.types import Instances, Quality
 
 MAX_PIXELS = 2**28
 """The largest height * width of an image that a label file may name."""
@@ -59,7 +59,15 @@ class LabelledImage:
             torch.tensor([row["label"] for row in rows], dtype=torch.int64),
             torch.tensor([row.get("score", 1.0) for row in rows], dtype=torch.float32),
             masks,
+            self._quality(),
         )
+
+    def _quality(self) -> Quality | None:
+        """What the file says of its labels; None where it says nothing."""
+        if not any("quality" in row for row in self.annotations):
+            return None
+        figures = [row.get("quality", {}) for row in self.annotations]
+        return Quality(*(_column(figures, name) for name in QUALITY_RANGES))
 
     def _mask(self, segmentation: dict[str, Any] | list[list[float]]) -> np.ndarray:
         if isinstance(segmentation, dict):
@@ -160,8 +168,26 @@ def _check_annotation(where: str, row: dict[str, Any], image: LabelledImage) -> 
         raise ValueError(f"{where}.iscrowd: expected 0, got {_shown(row['iscrowd'])}")
     if "module" in row:
         _integer(where, row, "module")
+    if "quality" in row:
+        _check_quality(f"{where}.quality", row["quality"])
     if "segmentation" in row:
         _check_segmentation(f"{where}.segmentation", row["segmentation"], image)
+
+
+def _check_quality(where: str, value: object) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object, got {_shown(value)}")
+    for name, (low, high) in QUALITY_RANGES.items():
+        figure = value.get(name)
+        if figure is not None and not (_numbers([figure]) and low <= figure <= high):
+            wanted = f"a number in [{low:g}, {high:g}] or null"
+            raise ValueError(f"{where}.{name}: expected {wanted}, got {_shown(figure)}")
+
+
+def _column(figures: list[dict[str, Any]], name: str) -> torch.Tensor:
+    """One figure of every object [K], NaN where it is unknown."""
+    values = [math.nan if row.get(name) is None else row[name] for row in figures]
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def _check_segmentation(where: str, value: object, image: LabelledImage) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def label_images(
     console: Console | None = None,
     pictures: int = 60,
     job: str = "",
+    min_quality: float = 0.0,
     evaluate: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> LabelSummary:
     """Labels every image of `dataset` into `out`: `labels.json`, `errors.jsonl`, `index.html`.
@@ -58,6 +60,8 @@ def label_images(
         pictures: How many images the report shows, spread evenly over the dataset.
         job: What else decides the result, such as the checkpoint and the settings. A journal
             that another job left in `out` is refused.
+        min_quality: Objects of a lower overall quality (see `labelpenet.types.Quality`) are left
+            out and counted; one about which nothing is known stays, and so does every image.
         evaluate: Called with the path of `labels.json` when it is written; its figures go to the
             report (see `ReportBuilder.finish`).
 
@@ -65,7 +69,8 @@ def label_images(
         Figures of the job.
 
     Raises:
-        ValueError: Two images of one name, a negative `pictures`, or a journal of another job.
+        ValueError: Two images of one name, a negative `pictures`, a `min_quality` that is no
+            quality, or a journal of another job.
         OutputError: `out` cannot be written or the disk is full; the journal stays.
         KeyboardInterrupt: With a message that tells how to go on; the journal stays.
 
@@ -91,11 +96,16 @@ def label_images(
         raise ValueError(f"dataset: expected distinct image names, got {twice[0]!r} twice")
     if pictures < 0:
         raise ValueError(f"pictures: expected at least 0, got {pictures}")
+    if not 0 <= min_quality <= 1:
+        raise ValueError(f"min_quality: expected a number in [0, 1], got {min_quality}")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     report = ReportBuilder(out, dataset.classes)
     pictured = pictured_names(dataset, pictures)
-    journal = Journal(out / JOURNAL, {"version": 1, "classes": list(dataset.classes), "job": job})
+    header = {"version": 2, "classes": list(dataset.classes), "job": job}
+    if min_quality > 0:
+        header["min_quality"] = min_quality
+    journal = Journal(out / JOURNAL, header)
 
     def resume() -> str:
         done = f"{len(journal)} of {len(dataset)} images are in {journal.path}"
@@ -106,9 +116,11 @@ def label_images(
         resumed = len(dataset) - len(todo)
         for record in track(todo, "labels", len(dataset), console, done=resumed):
             drawn = report if record.name in pictured else None
-            value = _label_one(labeler, load, record, len(dataset.classes), drawn)
+            value = _label_one(labeler, load, record, len(dataset.classes), drawn, min_quality)
             journal.append(record.name, value)
-        summary = _write_labels(dataset, journal, out, resumed, started)
+        summary = _write_labels(dataset, journal, out)
+        seconds = time.monotonic() - started
+        summary = replace(summary, seconds=seconds, resumed=resumed, min_quality=min_quality)
         figures = evaluate(out / LABELS) if evaluate else None
         for record in dataset.records:
             if record.name in pictured and "row" in (value := journal.read(record.name)):
@@ -130,6 +142,7 @@ def _label_one(
     record: ImageRecord,
     class_count: int,
     report: ReportBuilder | None,
+    min_quality: float,
 ) -> dict[str, Any]:
     """The journal's value for one image: its entry and the report's row, or the error it met."""
     try:
@@ -140,6 +153,7 @@ def _label_one(
         labelling: object = labeler(image, record.labels, record.name)
         if not isinstance(labelling, Labelling):
             raise TypeError(f"labeler: expected a Labelling, got {type(labelling).__name__}")
+        labelling, filtered = _good_enough(labelling, min_quality)
         entry = make_entry(
             record.name,
             _file_name(record),
@@ -148,7 +162,7 @@ def _label_one(
             class_count,
             labelling.module,
         )
-        value = {"tags": list(record.labels), "entry": entry}
+        value = {"tags": list(record.labels), "entry": entry, "filtered": filtered}
         if report is not None:
             value["row"] = report.make_row(record.name, image, labelling)
         return value
@@ -159,6 +173,16 @@ def _label_one(
         return {
             "error": {"image": record.name, "reason": reason, "exception": type(error).__name__}
         }
+
+
+def _good_enough(labelling: Labelling, min_quality: float) -> tuple[Labelling, int]:
+    """The objects that reach the quality, or of which nothing is known; how many do not."""
+    quality = labelling.instances.quality
+    if quality is None or min_quality == 0:
+        return labelling, 0
+    kept = ~(quality.overall() < min_quality)  # true for NaN
+    instances = labelling.instances.select(kept)
+    return replace(labelling, instances=instances), len(kept) - len(instances)
 
 
 def pictured_names(dataset: Dataset, count: int) -> set[str]:
@@ -179,9 +203,7 @@ def _is_done(journal: Journal, record: ImageRecord) -> bool:
     )
 
 
-def _write_labels(
-    dataset: Dataset, journal: Journal, out: Path, resumed: int, started: float
-) -> LabelSummary:
+def _write_labels(dataset: Dataset, journal: Journal, out: Path) -> LabelSummary:
     """Writes the label file and the errors from the journal, in the order of the dataset."""
 
     def values() -> Iterator[dict[str, Any]]:
@@ -190,7 +212,7 @@ def _write_labels(
     def entries() -> Iterator[Entry]:
         return (value["entry"] for value in values() if "entry" in value)
 
-    errors = images = 0
+    errors = images = filtered = 0
     class_counts = [0] * len(dataset.classes)
     score_counts = [0] * SCORE_BINS
     with atomic_write(out / ERRORS) as file:
@@ -200,6 +222,7 @@ def _write_labels(
                 file.write(json.dumps(value["error"]) + "\n")
                 continue
             images += 1
+            filtered += value.get("filtered", 0)
             for annotation in value["entry"]["annotations"]:
                 class_counts[annotation["category_id"] - 1] += 1
                 score_counts[min(int(annotation["score"] * SCORE_BINS), SCORE_BINS - 1)] += 1
@@ -209,10 +232,10 @@ def _write_labels(
         images=images,
         instances=sum(class_counts),
         errors=errors,
-        seconds=time.monotonic() - started,
-        resumed=resumed,
+        seconds=0.0,
         class_counts=tuple(class_counts),
         score_counts=tuple(score_counts),
+        filtered=filtered,
     )
 
 

@@ -20,6 +20,8 @@ class LabelSummary:
         resumed: How many of the images an earlier, unfinished run had labelled.
         class_counts: Objects of each class.
         score_counts: Objects by score in SCORE_BINS equal bins over [0, 1].
+        filtered: Objects left out of the label file, below `min_quality`.
+        min_quality: The overall quality that labels had to reach.
     """
 
     images: int
@@ -29,3 +31,5 @@ class LabelSummary:
     resumed: int = 0
     class_counts: tuple[int, ...] = ()
     score_counts: tuple[int, ...] = ()
+    filtered: int = 0
+    min_quality: float = 0.0

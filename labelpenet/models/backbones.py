@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from labelpenet.config import BackboneName, ModelConfig
+from labelpenet.models.download import weights_file
 from labelpenet.models.weights import load_into, read_weights, select
 
 
@@ -310,9 +311,11 @@ def build_backbone(config: ModelConfig) -> Backbone:
     """The backbone that `config` names, with its weights file read where one is given.
 
     Raises:
-        WeightsError: The file is missing or broken, or keys are missing or misshapen (all named).
+        WeightsError: The file is missing or broken or cannot be downloaded, or keys are missing or
+            misshapen (all named).
     """
-    state = None if config.weights is None else read_weights(config.weights)
+    file = weights_file(config)
+    state = None if file is None else read_weights(file)
     return _BACKBONES[config.backbone](state)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from labelpenet.files import atomic_write, writing
+from labelpenet.labeling.entries import quality_rows
 from labelpenet.report.overlay import draw_instances, draw_map, instance_color
 from labelpenet.types import Instances, Labelling
 
@@ -37,10 +38,11 @@ class Picture(TypedDict):
 
 
 class Found(TypedDict):
-    """One object of a row: class index and score."""
+    """One object of a row: class index, score, and figures of its quality by name."""
 
     label: int
     score: float
+    quality: dict[str, float | None]
 
 
 class Row(TypedDict):
@@ -108,9 +110,12 @@ class ReportBuilder:
             module=labelling.module,
             pictures=[self._save(name, i, *picture) for i, picture in enumerate(shown)],
             objects=[
-                Found(label=label, score=round(score, 4))
-                for label, score in zip(
-                    instances.labels.tolist(), instances.scores.tolist(), strict=True
+                Found(label=label, score=round(score, 4), quality=quality)
+                for label, score, quality in zip(
+                    instances.labels.tolist(),
+                    instances.scores.tolist(),
+                    _qualities(instances),
+                    strict=True,
                 )
             ],
         )
@@ -161,6 +166,17 @@ class ReportBuilder:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data.tobytes())
         return Picture(title=title, file=file, width=picture.shape[1], height=picture.shape[0])
+
+
+def _qualities(instances: Instances) -> list[dict[str, float | None]]:
+    """The figures of each object; nothing where none is known."""
+    if instances.quality is None:
+        return [{} for _ in range(len(instances))]
+    rows = quality_rows(instances.quality, len(instances))
+    return [
+        {name: None if value is None else round(value, 4) for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _resize(image: np.ndarray) -> np.ndarray:

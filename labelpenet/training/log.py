@@ -36,7 +36,7 @@ class TrainingLog:
         self._began = time.monotonic()
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
-        self._events = None if tensorboard is None else _writer(tensorboard)
+        self._events = None if tensorboard is None else event_writer()(str(tensorboard))
 
     def add(self, values: dict[str, float]) -> None:
         """Takes the values of one step."""
@@ -81,11 +81,16 @@ def _cut(path: Path, stage: int, first: int) -> float:
     return max(own, default=0.0)
 
 
-def _writer(folder: Path) -> Any:
+def event_writer() -> Any:
+    """TensorBoard's SummaryWriter.
+
+    Raises:
+        ValueError: It is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
             "train.tensorboard: needs the extra: pip install 'labelpenet[tensorboard]'"
         ) from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -10,6 +10,8 @@ from labelpenet.config import Config
 from labelpenet.data import ProposalStore, check_for_training, compute_proposals, load_dataset
 from labelpenet.labeler import proposal_settings, propose
 from labelpenet.models.backbones import build_backbone
+from labelpenet.report.training import LOSSES, write_training_page
+from labelpenet.training.log import event_writer
 from labelpenet.training.trainer import FORWARD_BACKWARD, Trainer, TrainingError, refuse
 
 
@@ -41,8 +43,11 @@ def train_cascade(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
+        ValueError: train.tensorboard without its extra.
         WeightsError: The weights file is missing, broken or of another network.
     """
+    if config.train.tensorboard:
+        event_writer()  # what is not installed shows now, not after the proposals
     dataset = load_dataset(source, split=split)
     refuse(check_for_training(dataset))
     out.mkdir(parents=True, exist_ok=True)
@@ -60,6 +65,8 @@ def train_cascade(
         refuse([f"{e.name}: {e.reason}" for e in result.errors])
     trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console, device)
     trainer.run(until)
+    if trainer.engine.rank == 0 and (out / LOSSES).exists():
+        write_training_page(out)
     return trainer.checkpoint(trainer.done)
 
 

@@ -68,6 +68,17 @@ def test_foreign_file(tmp_path):
     assert one.labels.tolist() == [1]
     assert one.scores.tolist() == [1]
     assert one.masks.int().tolist() == [[[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]]
+    assert one.quality is None
+
+
+def test_quality_of_a_foreign_file(tmp_path):
+    """Figures that another program adds are let through, those that it leaves out are unknown."""
+    quality = {"crf_change": 0.5, "sharpness": "good", "agreement": None}
+    (tmp_path / "l.json").write_text(json.dumps(changed("annotations", quality=quality)))
+    one = read_labels(tmp_path / "l.json")[1]["x/y.tar"]
+    assert one.quality.crf_change.tolist() == [0.5]
+    assert one.quality.agreement.isnan().all()
+    assert one.quality.peak_support.isnan().all()
 
 
 def changed(part: str, **values) -> dict:
@@ -100,6 +111,11 @@ BAD = {
     "bbox huge": (changed("annotations", bbox=[0, 0, 1e300, 1]), "bbox: expected"),
     "bbox text": (changed("annotations", bbox="0123"), "bbox: expected"),
     "score": (changed("annotations", score=2), r"annotations\[0\].score: expected a number"),
+    "quality": (changed("annotations", quality=3), "quality: expected an object, got 3"),
+    "quality figure": (
+        changed("annotations", quality={"score_margin": -1, "crf_change": 1.1}),
+        r"quality.crf_change: expected a number in \[0, 1\] or null, got 1.1",
+    ),
     "crowd": (changed("annotations", iscrowd=1), "iscrowd: expected 0"),
     "mask": (changed("annotations", segmentation=[]), "segmentation: expected an RLE"),
     "far polygon": (changed("annotations", segmentation=[[0, 0, 1e9, 0, 1, 1]]), "inside the 4"),

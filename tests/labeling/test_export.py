@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,7 +18,7 @@ from labelpenet.data import voc_palette
 from labelpenet.files import OutputError
 from labelpenet.labeling.coco import read_labels, write_labels
 from labelpenet.labeling.export import export
-from labelpenet.types import Instances
+from labelpenet.types import Instances, Quality
 
 CLASSES = ("cat", "<b>& dog", "père/\nmère")
 
@@ -189,6 +190,16 @@ def test_coco_rle_is_an_exact_copy(tmp_path_factory, found):
         outer, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(filled, outer, -1, 1, cv2.FILLED)
         np.testing.assert_array_equal(got, filled.astype(bool))
+
+
+def test_coco_keeps_quality(tmp_path):
+    found = from_masks(np.ones((1, 8, 10), bool))
+    quality = Quality.of(1, crf_change=torch.tensor([0.7]))
+    out = exported(tmp_path, "coco", {"a": replace(found, quality=quality)})
+    for name in ("rle.json", "polygons.json"):
+        one = read_labels(out / name)[1]["a"]
+        assert one.quality.crf_change.tolist() == pytest.approx([0.7])
+        assert one.quality.agreement.isnan().all()
 
 
 def test_coco_of_boxes_and_of_a_foreign_file(tmp_path):

@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from labeling.scenes import dataset, label, load, same
 from rich.console import Console
 
@@ -16,7 +18,7 @@ from labelpenet.files import OutputError
 from labelpenet.labeling import journal as journal_module
 from labelpenet.labeling.coco import read_labels
 from labelpenet.labeling.runner import label_images
-from labelpenet.types import Instances, Labelling
+from labelpenet.types import Instances, Labelling, Quality
 
 
 def run(out, labeler=label, data=None, **options):
@@ -317,3 +319,98 @@ def test_progress_goes_to_stderr(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "5/5" in captured.err
+
+
+def with_quality(image, tags, name):
+    """Two objects: the first is good in even images and unknown in a/3, the second always bad."""
+    labelling = label(image, tags, name)
+    number = int(name[-1])
+    first = float("nan") if number == 3 else 0.9 if number % 2 == 0 else 0.1
+    quality = Quality.of(2, crf_change=torch.tensor([first, 0.2]))
+    found = dataclasses.replace(labelling.instances, quality=quality)
+    return dataclasses.replace(labelling, instances=found)
+
+
+def test_quality_is_written_and_read_back(tmp_path):
+    run(tmp_path, with_quality)
+    rows = json.loads((tmp_path / "labels.json").read_text())["annotations"]
+    unknown = {"peak_support": None, "agreement": None, "score_margin": None}
+    assert rows[0]["quality"] == unknown | {"crf_change": 0.9, "overall": 0.9}
+    assert rows[6]["quality"] == unknown | {"crf_change": None, "overall": None}
+    _, found, _ = read_labels(tmp_path / "labels.json")
+    for record in dataset().records:
+        wanted = with_quality(load(record.path), record.labels, record.name).instances.quality
+        for field in dataclasses.fields(Quality):
+            ours, theirs = (getattr(q, field.name) for q in (wanted, found[record.name].quality))
+            assert torch.equal(ours.nan_to_num(7), theirs.nan_to_num(7))
+    page = (tmp_path / "index.html").read_text()
+    assert "quality 0.90" in page
+    assert "crf change 0.90" in page
+
+
+def test_min_quality_leaves_out_what_is_below_it_and_nothing_else(tmp_path):
+    whole = run(tmp_path / "whole", with_quality)
+    assert (whole.instances, whole.filtered) == (10, 0)
+    summary = run(tmp_path / "good", with_quality, min_quality=0.5)
+    assert (summary.images, summary.errors) == (5, 0)
+    assert (summary.instances, summary.filtered) == (4, 6)
+    assert summary.class_counts == (4, 0)
+    everything = read_labels(tmp_path / "whole" / "labels.json")[1]
+    kept = read_labels(tmp_path / "good" / "labels.json")[1]
+    assert list(kept) == list(everything)  # an image without good objects stays
+    for name, instances in kept.items():
+        wanted = everything[name].select([] if name == "a/1" else [0])
+        assert same(instances, wanted)
+    page = (tmp_path / "good" / "index.html").read_text()
+    assert "<b>6</b><span>left out below quality 0.5</span>" in page
+    assert "left out below" not in (tmp_path / "whole" / "index.html").read_text()
+
+
+def test_min_quality_keeps_what_says_nothing_of_its_quality(tmp_path):
+    assert run(tmp_path, min_quality=1.0).instances == 10
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
+def test_min_quality_is_a_share(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"min_quality: expected a number in \[0, 1\], got"):
+        run(tmp_path, min_quality=bad)
+
+
+def test_filtered_objects_are_counted_over_a_resumed_job(tmp_path):
+    run(tmp_path / "whole", with_quality, min_quality=0.5)
+    out = tmp_path / "parts"
+
+    def stopping(image, tags, name):
+        if name == "a/3":
+            raise KeyboardInterrupt
+        return with_quality(image, tags, name)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, stopping, min_quality=0.5)
+    with pytest.raises(ValueError, match="expected the journal of this job"):
+        run(out, with_quality, min_quality=0.4)
+    summary = run(out, with_quality, min_quality=0.5)
+    assert (summary.resumed, summary.filtered) == (3, 6)
+    assert files(out) == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        (
+            {"crf_change": torch.tensor([1.5, 0])},
+            r"quality.crf_change: expected numbers in \[0, 1\]",
+        ),
+        ({"score_margin": torch.tensor([-2.0, 0])}, r"quality.score_margin: expected .*\[-1, 1\]"),
+        ({"agreement": torch.ones(3)}, r"quality.agreement: expected \[2\], got \[3\]"),
+    ],
+)
+def test_impossible_quality_is_an_error_of_the_image(tmp_path, figures, message):
+    def labeler(image, tags, name):
+        labelling = label(image, tags, name)
+        found = dataclasses.replace(labelling.instances, quality=Quality.of(2, **figures))
+        return dataclasses.replace(labelling, instances=found)
+
+    assert run(tmp_path, labeler).errors == 5
+    row = json.loads((tmp_path / "errors.jsonl").read_text().splitlines()[0])
+    assert re.search(message, row["reason"]), row

@@ -1,39 +1,20 @@
 import errno
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
 from labeling.scenes import from_masks
 from PIL import Image
+from report.page_parser import EVIL, Page
 
 from labelpenet.files import OutputError
 from labelpenet.labeling.summary import LabelSummary
 from labelpenet.report.page import ReportBuilder
 from labelpenet.types import Instances, Labelling
 
-EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 SUMMARY = LabelSummary(3, 4, 1, 2.5, 0, (3, 1), (0,) * 15 + (1, 0, 0, 0, 3))
-
-
-class Page(HTMLParser):
-    """Start tags with their attributes, and the text between tags."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.texts = [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def photo(height=60, width=80):
