@@ -108,7 +108,7 @@ def stages(
         soft = calibration.scale_to_one(attention) * heat
         masks = stage(
             "dense CRF",
-            lambda: calibration.refine_masks(photo.numpy(), soft, rules.threshold, rules.crf),
+            lambda: calibration.refine_masks(photo.numpy(), soft, rules.threshold, rules.crf)[0],
             soft,
         )
         stage(

@@ -40,6 +40,7 @@ class Stage:
         losses: The losses of a share of a batch in a step, and other values for the log.
         load: Reads an image.
         repeats: Steps that each batch is used for.
+        decay_at: Share of the steps after which the rate drops; None is the settings'.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Stage:
     losses: Callable[[int, Sequence[Example]], tuple[Losses, Values]]
     load: Callable[[ImageRecord, Config, torch.Generator], Example] = load_example
     repeats: int = 1
+    decay_at: float | None = None
 
 
 def order(config: Config, records: Sequence[ImageRecord], stage: int) -> Order:
@@ -70,7 +72,7 @@ def run_stage(
 
     Every `checkpoint_every` steps what is needed to go on is written to `out`/state.pt.
     """
-    stepper = Stepper(stage.groups, config.train, stage.steps, engine)
+    stepper = Stepper(stage.groups, config.train, stage.steps, engine, decay_at=stage.decay_at)
     state = out / STATE
     first = _load(state, stage, stepper, engine)
     batches = _Batches(stage, config, engine, records)

@@ -43,20 +43,28 @@ class Stepper:
         config: Optimiser and schedule.
         steps: Length of the schedule.
         engine: Averages the gradients of several processes; None where there is one alone.
+        decay_at: Share of the steps after which the rate drops; None is the settings'.
     """
 
     def __init__(
-        self, groups: Groups, config: TrainConfig, steps: int, engine: Engine | None = None
+        self,
+        groups: Groups,
+        config: TrainConfig,
+        steps: int,
+        engine: Engine | None = None,
+        *,
+        decay_at: float | None = None,
     ) -> None:
         self.config = config
         self.engine = engine
+        decay_at = config.decay_at if decay_at is None else decay_at
         self.parameters = [p for g in groups for p in _parameters(g)]
         self.optimizer: torch.optim.Optimizer
         if config.optimizer is Optimizer.SGD:
             self.optimizer = torch.optim.SGD(groups, lr=config.rate, momentum=config.momentum)
         else:
             self.optimizer = torch.optim.AdamW(groups, lr=config.rate, fused=True)
-        drop = max(round(steps * config.decay_at), 1)
+        drop = max(round(steps * decay_at), 1)
         warmup = min(config.warmup, max(steps // 10, 1))
 
         def factor(step: int) -> float:

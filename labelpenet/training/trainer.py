@@ -154,6 +154,7 @@ class Trainer:
                 train.batch,
                 ForwardBackward(self.cascade, self.proposals),
                 repeats=PHASES,
+                decay_at=1.0,  # the paper's rate is constant
             )
         self.cascade.backbone.requires_grad_(False)
         module = self.cascade.module(number)
