@@ -64,6 +64,7 @@ def peaks():
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(str, arguments)],
         capture_output=True, text=True, timeout=250, env=os.environ | {"PYTHONPATH": package},
+        cwd=package,  # not the checkout, whose folder of that name holds no kernels
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -141,6 +141,7 @@ def in_a_process(script: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, *arguments],
         capture_output=True, text=True, timeout=250, env=os.environ | {"PYTHONPATH": package},
+        cwd=package,  # not the checkout, whose folder of that name holds no kernels
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
