@@ -148,4 +148,5 @@ def traced(
         predictor(image, proposals, 1, classes)
     features, boxes, _, _, pooled = seen["pool"]
     _, head, candidates, _, result = seen["calibrate"]
-    return Trace(features, boxes, pooled, seen["forward"][-1], head, candidates, result)
+    (output,) = seen["forward"][-1]
+    return Trace(features, boxes, pooled, output, head, candidates, result)

@@ -94,10 +94,9 @@ def test_a_difference_is_found(command, small_photo, monkeypatch, capsys):
 
 
 def test_a_missing_peer_is_named(monkeypatch, small_photo, capsys):
-    for peer in ("torchvision", "pydensecrf"):
-        monkeypatch.setitem(sys.modules, peer, None)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
     for name in ("peer_pipeline", "end_to_end_check"):
         monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
     command = importlib.import_module("benchmarks.end_to_end")
     assert command.main([*TINY, "--photo", str(small_photo)]) == 2
-    assert "a peer is missing: import of" in capsys.readouterr().err
+    assert "a peer is missing: " in capsys.readouterr().err  # whichever is sought first
