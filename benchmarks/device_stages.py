@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from labelpenet import calibration
+from labelpenet.candidates import tagged_candidates, tagged_proposals
 from labelpenet.config import load_config
 from labelpenet.inference import Predictor, autocast
 from labelpenet.models.cascade import Cascade
@@ -83,14 +84,15 @@ def stages(
         layers = stage("fc6, fc7", lambda: module.fc(pooled), (pooled, *module.fc.parameters()))
         del layers
         (output,) = module([trunk], [boxes])
+        weights = predictor._positive(1, module.fc, module.fc8c)
         head = stage(
             "proposals to classes",
-            lambda: predictor._classification_proposals(output, boxes, classes),
+            lambda: tagged_proposals(output, boxes, classes, weights),
             (),
         )
         candidates = stage(
             "groups",
-            lambda: predictor._classification_candidates(output, head, classes, size),
+            lambda: tagged_candidates(output, head, classes, size, rules),
             (),
         )
         members = torch.cat([c.members for c in candidates])

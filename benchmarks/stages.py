@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelpenet import calibration, inference
+from labelpenet import calibration, candidates, inference
 from labelpenet.calibration import Calibrated, Candidate, Proposals
 from labelpenet.models import cascade, classification
 from labelpenet.models.classification import HeadOutput
@@ -83,9 +83,9 @@ _PLACES: tuple[tuple[str, Any, str], ...] = (
     (CONVOLUTIONS, nn.Sequential, "forward"),
     (POOLING, classification, "pool"),
     (GROUPING, inference, "image_log_probabilities"),
-    (GROUPING, inference.Predictor, "_classification_proposals"),
-    (GROUPING, inference.Predictor, "_classification_candidates"),
-    (MAPS, inference, "heat_maps"),
+    (GROUPING, inference, "tagged_proposals"),
+    (GROUPING, inference, "tagged_candidates"),
+    (MAPS, candidates, "heat_maps"),
     (MAPS, inference, "calibrate"),
     (EXCITATION, calibration, "proposal_maps"),
     (CRF, calibration, "refine_masks"),

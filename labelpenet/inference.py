@@ -16,25 +16,23 @@ from labelpenet.calibration import (
     Candidate,
     Proposals,
     calibrate,
-    heat_maps,
     owners,
     refine_masks,
     scale_to_one,
-    soft_iou,
 )
-from labelpenet.config import Config, GroupScore
+from labelpenet.candidates import tagged_candidates, tagged_proposals
+from labelpenet.config import Config
 from labelpenet.data.transforms import flip_image, resize_image
 from labelpenet.models.backbones import FcHead
 from labelpenet.models.boxes import Frame, clip
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import (
     HeadOutput,
-    combined_scores,
     image_log_probabilities,
 )
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.ops import PositiveWeights, box_iou, positive_weights, project_attention
+from labelpenet.ops import PositiveWeights, positive_weights, project_attention
 from labelpenet.quality import peak_support, score_margin
 from labelpenet.types import Instances, Labelling, Quality
 
@@ -169,8 +167,10 @@ class Predictor:
             classes = list(tags)
         if not classes:
             return Labelling(Instances.empty(*size), 1)
-        head = self._classification_proposals(output, boxes, classes)
-        candidates = self._classification_candidates(output, head, classes, size)
+        module = self.cascade.classification
+        weights = self._positive(1, module.fc, module.fc8c)
+        head = tagged_proposals(output, boxes, classes, weights)
+        candidates = tagged_candidates(output, head, classes, size, self.config.calibration)
         result = calibrate(image, head, candidates, self.config.calibration)
         scores = torch.tensor([c.score for c in candidates])
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
@@ -180,71 +180,6 @@ class Predictor:
         instances = Instances(boxes, labels, scores, masks, result.quality)
         order = scores.argsort(descending=True)
         return Labelling(instances.select(order), 1, pictures(result))
-
-    def _classification_proposals(
-        self, output: HeadOutput, boxes: Tensor, classes: list[int]
-    ) -> Proposals:
-        """Each proposal under its most likely class, among those that the image has."""
-        softmax = torch.softmax(output.logits, 1)
-        chosen = torch.tensor(classes, device=self.device)
-        own = chosen[softmax[:, chosen].argmax(1)]
-        rows = torch.arange(len(own), device=self.device)
-        for label in classes:  # a class that is there has one proposal at least
-            count = torch.zeros(softmax.shape[1], dtype=torch.int64, device=self.device)
-            spare = count.index_add(0, own, torch.ones_like(own))[own] > 1
-            score = output.logits[:, label].masked_fill(~spare, -torch.inf)
-            wanted = (own != label).all() & spare.any()  # stays on the device
-            own = torch.where(wanted & (rows == score.argmax()), label, own)
-        module = self.cascade.classification
-        return Proposals(
-            boxes=boxes,
-            classes=own,
-            start=softmax[rows, own],
-            heat=softmax[rows, own] * torch.softmax(output.second, 0)[rows, own],
-            rows=rows if output.rows is None else output.rows,
-            activations=output.activations,
-            weights=self._positive(1, module.fc, module.fc8c),
-        )
-
-    def _classification_candidates(
-        self, output: HeadOutput, head: Proposals, classes: list[int], size: tuple[int, int]
-    ) -> list[Candidate]:
-        """One object per class: its top proposal, and what that suppresses.
-
-        A device is waited for twice, for the sizes of all classes and for those of all groups.
-        """
-        config = self.config.calibration
-        everyone = _where([head.classes == label for label in classes])
-        present = [
-            i for i, members in enumerate(everyone) if len(members)
-        ]  # else too few proposals
-        tops, near = [], []
-        for i in present:
-            label, members = classes[i], everyone[i]
-            if config.score is GroupScore.HEAT_MAP:
-                heat = heat_maps(head, [members], size, config)[0]
-                rank = soft_iou(heat, head.boxes[members])
-            elif config.score is GroupScore.CLASS:
-                rank = output.logits[members, label]
-            else:
-                rank = combined_scores(output)[members, label]
-            top = members[rank.argmax()]
-            overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
-            tops.append(top)
-            near.append((overlap > config.nms_threshold) | (members == top))
-        if not present:
-            return []
-        groups, best = _where(near), torch.stack(tops)
-        labels = [classes[i] for i in present]
-        said = torch.softmax(output.logits[best], 1)
-        margin = score_margin(said, torch.tensor(labels, device=best.device))
-        scores = torch.stack((head.start[best], margin), 1).tolist()
-        return [
-            Candidate(label, score, head.boxes[top], everyone[i][group], everyone[i], margin)
-            for i, label, (score, margin), top, group in zip(
-                present, labels, scores, tops, groups, strict=True
-            )
-        ]
 
     def _detect(
         self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
@@ -364,13 +299,6 @@ class Predictor:
 def _inside(boxes: Tensor, image: np.ndarray) -> Tensor:
     """Boxes cut at the image's edge: the sides of a resized one were rounded."""
     return clip(boxes, (image.shape[0], image.shape[1]))
-
-
-def _where(masks: list[Tensor]) -> list[Tensor]:
-    """The indices where each mask [N_i] is true; a device is waited for once, for all of them."""
-    counts = torch.stack([mask.sum() for mask in masks]).tolist()
-    orders = (torch.sort(mask.byte(), descending=True, stable=True).indices for mask in masks)
-    return [order[:count] for order, count in zip(orders, counts, strict=True)]
 
 
 def margins(found: Detections) -> Tensor:
