@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from . import recall, report, scaling, tables
 
@@ -94,10 +95,10 @@ def main(arguments: list[str] | None = None) -> None:
         page.write_text(text, encoding="utf-8")
 
 
-def _machine(machine: dict[str, object]) -> str:
+def _machine(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}, "
-        f"commit {str(machine['commit'])[:7]}, {machine['date']}."
+        f"commit {tables.commit({'machine': machine})}, {machine['date']}."
     )
 
 
