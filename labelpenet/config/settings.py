@@ -1,41 +1,25 @@
-"""Every setting of labelpenet, as frozen dataclasses read from TOML or YAML. A leaf module.
+"""Every setting, as frozen dataclasses: types and bounds, checked by pydantic.
 
-Defaults are the paper's (VGG-16, Label-PEnet 4.2) where it names a value; `labelpenet/presets/`
-holds complete files for smaller machines.
+Defaults are the paper's (VGG-16, Label-PEnet 4.2) where it names a value.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import hashlib
 import json
-import sys
 import typing
-from collections.abc import Mapping, Sequence
 from enum import Enum
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-class ConfigError(ValueError):
-    """A settings file or an override that cannot be used; says which key and why."""
 
 
 class BackboneName(str, Enum):
@@ -322,106 +306,3 @@ class Config:
     def fingerprint(self) -> str:
         """A short hash of every setting; results carry it."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def presets() -> list[str]:
-    """Names that load_config takes in place of a file."""
-    folder = resources.files("labelpenet") / "presets"
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
-
-
-def load_config(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Reads a settings file and applies `section.key=value` overrides.
-
-    Args:
-        source: A .toml, .yaml or .yml file, or the name of a preset; None for the defaults.
-        overrides: Such as `train.rate=1e-4` or `train.steps=[10,10,10,10]` (values as in YAML).
-
-    Raises:
-        ConfigError: An unreadable file, an unknown key (the nearest one is named) or a bad value.
-
-    Example:
-        >>> load_config(None, ["calibration.nms_threshold=0.4"]).calibration.nms_threshold
-        0.4
-    """
-    values = {} if source is None else _read(source)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"override {override!r}: expected section.key=value")
-        node: dict[str, Any] = values
-        *sections, last = key.strip().split(".")
-        for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"override {override!r}: {section} is a value, not a section")
-        node[last] = _parse(text, override)
-    return config_from_dict(values, "defaults" if source is None else str(source))
-
-
-def config_from_dict(values: Mapping[str, Any], origin: str = "config") -> Config:
-    """Builds a Config from plain values; raises ConfigError naming `origin` and the key."""
-    _refuse_unknown(values, Config, origin, ())
-    try:
-        return TypeAdapter(Config).validate_python(dict(values))
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}"
-            for e in error.errors()
-        ]
-        raise ConfigError(f"{origin}: " + "; ".join(lines)) from None
-
-
-def _read(source: str | Path) -> dict[str, Any]:
-    path = Path(source)
-    try:
-        if str(source) in presets():
-            text = (resources.files("labelpenet") / "presets" / f"{source}.toml").read_text("utf-8")
-            values: Any = tomllib.loads(text)
-        elif path.suffix == ".toml":
-            values = tomllib.loads(path.read_text("utf-8"))
-        elif path.suffix in (".yaml", ".yml"):
-            values = yaml.safe_load(path.read_text("utf-8")) or {}
-        else:
-            names = ", ".join(presets())
-            raise ConfigError(
-                f"{source}: expected a .toml, .yaml or .yml file or a preset ({names})"
-            )
-    except OSError as error:
-        raise ConfigError(f"{source}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: expected sections of keys, got {type(values).__name__}")
-    return values
-
-
-def _parse(text: str, override: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override {override!r}: cannot read the value") from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _refuse_unknown(values: Any, cls: type, origin: str, where: tuple[str, ...]) -> None:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{origin}: {'.'.join(where)}: expected a section, got {values!r}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-    for key, value in values.items():
-        name = ".".join((*where, str(key)))
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {'.'.join((*where, near[0]))}?" if near else ""
-            raise ConfigError(f"{origin}: unknown key {name}{hint}")
-        kind = known[key]
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            _refuse_unknown(value, kind, origin, (*where, str(key)))
