@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .cases import Absent, Case, Function, Peer, Prepared, Wrong
+from .device_clock import on
 from .machine import peak_memory
 
 COLUMNS = ("reference", "ours CPU", "ours CUDA", "peer", "peer CUDA")
@@ -80,7 +81,7 @@ def run_column(
     unchecked = _check(case, column, function, device)
     if unchecked is not None:
         return unchecked
-    inputs = _to(_inputs(case), device)
+    inputs = on(device, _inputs(case))
     timed = function.prepare(*inputs) if isinstance(function, Prepared) else None
 
     def call() -> Any:
@@ -150,13 +151,13 @@ def _check(case: Case, column: str, function: Function, device: str) -> Absent |
     loose = (isinstance(case.peer, Peer) and case.peer.compare) or exact
     if not isinstance(want, Absent):
         allowed = loose if column.startswith("peer") else exact
-        _compare(allowed, function(*_to(_check_inputs(case), device)), want, "the reference")
+        _compare(allowed, function(*on(device, _check_inputs(case))), want, "the reference")
         if case.check_inputs is None:
             return None
     others = ["ours CPU", "peer"] if peer_agrees else ["ours CPU"]
     for other in others:
         if other != column and not isinstance(_implementation(case, other)[0], Absent):
-            got = function(*_to(_inputs(case), device))
+            got = function(*on(device, _inputs(case)))
             allowed = loose if "peer" in column + other else exact
             _compare(allowed, got, _full_size(case, other), f"{other} on the full inputs")
             return None
@@ -193,11 +194,3 @@ def _full_size(case: Case, column: str) -> Any:
     function, _ = _implementation(case, column)
     assert not isinstance(function, Absent)
     return function(*_inputs(case))
-
-
-def _to(value: Any, device: str) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, list | tuple):
-        return type(value)(_to(v, device) for v in value)
-    return value

@@ -27,8 +27,8 @@ from labelpenet.ops import (
 from labelpenet.quality import paired_iou, peak_support
 from labelpenet.types import Quality
 
-# Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others.
-# A few more rows cost little, since reading the weights takes most of the time.
+# Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others:
+# rows are filled up to a multiple of this.
 _ROWS = 8
 _ONE = 1 << 30  # of a map in [0, 1] in fixed point
 

@@ -13,15 +13,19 @@ struct Box {
 
 LABELPENET_HD float box_area(const Box& b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 
-// Intersection over union; NaN, which is above nothing, where both areas are 0.
-LABELPENET_HD float box_iou(const Box& a, const Box& b) {
+LABELPENET_HD float intersection(const Box& a, const Box& b) {
   const float x1 = a.x1 > b.x1 ? a.x1 : b.x1;
   const float y1 = a.y1 > b.y1 ? a.y1 : b.y1;
   const float x2 = a.x2 < b.x2 ? a.x2 : b.x2;
   const float y2 = a.y2 < b.y2 ? a.y2 : b.y2;
   const float width = x2 - x1 > 0 ? x2 - x1 : 0;
   const float height = y2 - y1 > 0 ? y2 - y1 : 0;
-  const float both = width * height;
+  return width * height;
+}
+
+// Intersection over union; NaN, which is above nothing, where both areas are 0.
+LABELPENET_HD float box_iou(const Box& a, const Box& b) {
+  const float both = intersection(a, b);
   return both / (box_area(a) + box_area(b) - both);
 }
 
@@ -48,13 +52,7 @@ inline IouThreshold iou_threshold(double x) {
 // box_iou(a, b) > threshold.exact, the same for every input.
 LABELPENET_HD bool overlaps(const Box& a, float area_a, const Box& b, float area_b,
                             const IouThreshold& threshold) {
-  const float x1 = a.x1 > b.x1 ? a.x1 : b.x1;
-  const float y1 = a.y1 > b.y1 ? a.y1 : b.y1;
-  const float x2 = a.x2 < b.x2 ? a.x2 : b.x2;
-  const float y2 = a.y2 < b.y2 ? a.y2 : b.y2;
-  const float width = x2 - x1 > 0 ? x2 - x1 : 0;
-  const float height = y2 - y1 > 0 ? y2 - y1 : 0;
-  const float both = width * height;
+  const float both = intersection(a, b);
   if (both == 0) return false;  // 0 / x or 0 / 0
   const float either = area_a + area_b - both;
   if (both < threshold.surely_not * either) return false;
