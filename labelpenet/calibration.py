@@ -44,6 +44,7 @@ class Candidate:
         members: Indices of the entries in its group: what it suppressed, and itself.
         heat: Indices of the entries that make its object heat-map.
         margin: Its score margin (see `labelpenet.quality`).
+        class_map: [H, W] of its class in [0, 1]; read where the rules ask for it.
     """
 
     label: int
@@ -52,6 +53,7 @@ class Candidate:
     members: Tensor
     heat: Tensor
     margin: float = float("nan")
+    class_map: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,13 @@ def calibrate(
     size = (image.shape[0], image.shape[1])
     attention = scale_to_one(_attention(proposals, candidates, size, config))
     heat_map = heat_maps(proposals, [c.heat for c in candidates], size, config)
-    if config.combine is Combine.BOX:
+    if config.combine in (Combine.BOX, Combine.CLASS_MAP):
         confidence = _filled([c.box for c in candidates], size)
+        if config.combine is Combine.CLASS_MAP:
+            for one, candidate in zip(confidence, candidates, strict=True):
+                if candidate.class_map is not None:
+                    one *= candidate.class_map.sqrt()
+            confidence = scale_to_one(confidence) ** config.gamma
     else:
         confidence = scale_to_one(combine(attention, heat_map, config.combine)) ** config.gamma
     masks, change = refine_masks(image, confidence, config.threshold, config.crf)

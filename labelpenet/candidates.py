@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from labelpenet.calibration import Candidate, Proposals, heat_maps, soft_iou
+from labelpenet.class_maps import ClassMaps
 from labelpenet.config import CalibrationConfig, GroupScore
 from labelpenet.models.classification import HeadOutput, combined_scores
 from labelpenet.ops import PositiveWeights, box_iou
@@ -50,6 +51,7 @@ def tagged_candidates(
     classes: list[int],
     size: tuple[int, int],
     config: CalibrationConfig,
+    maps: ClassMaps | None = None,
 ) -> list[Candidate]:
     """One object per class: its top proposal, and what that suppresses.
 
@@ -61,6 +63,7 @@ def tagged_candidates(
         classes: That the image has; one that no proposal stands under gives no object.
         size: (height, width) of the image.
         config: How proposals are ranked and grouped.
+        maps: Where the whole-image classifier sees each class, if the rules ask for it.
     """
     everyone = _where([head.classes == label for label in classes])
     present = [i for i, members in enumerate(everyone) if len(members)]
@@ -70,6 +73,9 @@ def tagged_candidates(
         if config.score is GroupScore.HEAT_MAP:
             heat = heat_maps(head, [members], size, config)[0]
             rank = soft_iou(heat, head.boxes[members])
+        elif config.score is GroupScore.CLASS_MAP:
+            assert maps is not None
+            rank = maps.fit(label, head.boxes[members], config.class_gamma)
         elif config.score is GroupScore.CLASS:
             rank = output.logits[members, label]
         else:
@@ -86,7 +92,15 @@ def tagged_candidates(
     margin = score_margin(said, torch.tensor(labels, device=best.device))
     scores = torch.stack((head.start[best], margin), 1).tolist()
     return [
-        Candidate(label, score, head.boxes[top], everyone[i][group], everyone[i], margin)
+        Candidate(
+            label,
+            score,
+            head.boxes[top],
+            everyone[i][group],
+            everyone[i],
+            margin,
+            None if maps is None else maps.at_full_size(label),
+        )
         for i, label, (score, margin), top, group in zip(
             present, labels, scores, tops, groups, strict=True
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from labelpenet.calibration import (
     scale_to_one,
 )
 from labelpenet.candidates import tagged_candidates, tagged_proposals
+from labelpenet.class_maps import ClassMaps, class_maps
 from labelpenet.config import Config
 from labelpenet.data.transforms import flip_image, resize_image
 from labelpenet.models.backbones import FcHead
@@ -79,7 +80,8 @@ class Predictor:
 
         Args:
             image: [H, W, 3] uint8.
-            proposals: [R, 4] boxes of selective search; read by module 1 alone.
+            proposals: [R, 4] boxes of selective search; modules 2 to 4 read them where the settings
+                say so.
             module: Which module answers.
             tags: The classes that are there; None where that is unknown.
         """
@@ -101,23 +103,72 @@ class Predictor:
         Args:
             views: Of the image, one or more.
             image: [H, W, 3] uint8; the frame of the proposals and of the answer.
-            proposals: [R, 4]; read by module 1 alone.
+            proposals: [R, 4].
             module: Which module answers.
             tags: The classes that are there; None where that is unknown.
         """
         if module == 1:
             return self._classify(views, image, proposals, tags)
         if module == 2:
-            return self._detect(views, image, tags)
-        return self._segment(views, image, module, tags)
+            return self._detect(views, image, proposals, tags)
+        return self._segment(views, image, proposals, module, tags)
 
     @torch.no_grad()
     def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
         """p^ [C] of eq. 1: how likely each class is in the image."""
         with autocast(self.config, self.device):
             boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
-            output = self._classification_head(self._views(image), boxes)
-        return image_log_probabilities(output).exp()
+            views = self._views(image)
+            output = self._classification_head(views, boxes)
+            maps = self._class_maps(views, (image.shape[0], image.shape[1]))
+        return self._image_probability(output, maps)
+
+    @staticmethod
+    def _image_probability(output: HeadOutput, maps: ClassMaps | None) -> Tensor:
+        """How likely each class is in the image [C]: p^ of eq. 1, averaged with the maps' own."""
+        probability = image_log_probabilities(output).exp()
+        return probability if maps is None else (probability + maps.probability) / 2
+
+    def _class_maps(self, views: Sequence[View], size: tuple[int, int]) -> ClassMaps | None:
+        """Where the whole-image classifier sees each class; None where no rule asks for it."""
+        if not self.config.uses_class_maps:
+            return None
+        module = self.cascade.classification
+        logits = [module.tag_logits(view.trunk) for view in views]
+        return class_maps(logits, [view.frame for view in views], module.grid, size)
+
+    def _prior(
+        self, maps: ClassMaps | None, tags: tuple[int, ...] | None
+    ) -> Callable[[Tensor], Tensor] | None:
+        """What the whole-image classifier makes of a detection's score (see DetectionConfig)."""
+        rules, gamma = self.config.detection, self.config.calibration.class_gamma
+        if maps is None or (rules.image_prior == 0 and rules.map_prior == 0):
+            return None
+        seen = maps
+
+        def factors(boxes: Tensor) -> Tensor:
+            classes = range(len(seen.maps)) if tags is None else tags
+            every = torch.ones((len(boxes), len(seen.maps)), device=boxes.device)
+            for label in classes if rules.map_prior else ():
+                every[:, label] = seen.fit(label, boxes, gamma) ** rules.map_prior
+            if tags is None:
+                every = every * seen.probability**rules.image_prior
+            return every
+
+        return factors
+
+    def _found(
+        self,
+        module: DetectionModule,
+        features: Sequence[Tensor],
+        views: Sequence[View],
+        maps: ClassMaps | None,
+        proposals: np.ndarray,
+        tags: tuple[int, ...] | None,
+    ) -> Detections:
+        frames = [view.frame for view in views]
+        searched = torch.from_numpy(proposals).to(self.device)
+        return module.detect(features, frames, tags, self._prior(maps, tags), searched)
 
     def _views(self, image: np.ndarray) -> list[View]:
         return [View(self.cascade.trunk(seen), frame) for seen, frame in self._resized(image)]
@@ -159,7 +210,8 @@ class Predictor:
             return Labelling(Instances.empty(*size), 1)
         boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
         output = self._classification_head(views, boxes)
-        probability = image_log_probabilities(output).exp()
+        maps = self._class_maps(views, size)
+        probability = self._image_probability(output, maps)
         if tags is None:
             found = probability >= self.config.detection.score_threshold
             classes = found.nonzero().flatten().tolist()
@@ -170,7 +222,7 @@ class Predictor:
         module = self.cascade.classification
         weights = self._positive(1, module.fc, module.fc8c)
         head = tagged_proposals(output, boxes, classes, weights)
-        candidates = tagged_candidates(output, head, classes, size, self.config.calibration)
+        candidates = tagged_candidates(output, head, classes, size, self.config.calibration, maps)
         result = calibrate(image, head, candidates, self.config.calibration)
         scores = torch.tensor([c.score for c in candidates])
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
@@ -182,11 +234,16 @@ class Predictor:
         return Labelling(instances.select(order), 1, pictures(result))
 
     def _detect(
-        self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
+        self,
+        views: Sequence[View],
+        image: np.ndarray,
+        proposals: np.ndarray,
+        tags: tuple[int, ...] | None,
     ) -> Labelling:
         module = self.cascade.detection
         features = [module.stage5(view.trunk) for view in views]
-        found = module.detect(features, [view.frame for view in views], tags)
+        maps = self._class_maps(views, (image.shape[0], image.shape[1]))
+        found = self._found(module, features, views, maps, proposals, tags)
         head = Proposals(
             boxes=found.rois[found.entry_rois],
             classes=found.entry_labels,
@@ -198,7 +255,15 @@ class Predictor:
         )
         boxes = _inside(found.boxes, image)
         candidates = [
-            Candidate(int(label), float(score), box, members, members, float(margin))
+            Candidate(
+                int(label),
+                float(score),
+                box,
+                members,
+                members,
+                float(margin),
+                None if maps is None else maps.at_full_size(int(label)),
+            )
             for label, score, box, members, margin in zip(
                 found.labels, found.scores, boxes, found.members, margins(found), strict=True
             )
@@ -211,13 +276,19 @@ class Predictor:
         return Labelling(self._distinct(instances), 2, pictures(result))
 
     def _segment(
-        self, views: Sequence[View], image: np.ndarray, number: int, tags: tuple[int, ...] | None
+        self,
+        views: Sequence[View],
+        image: np.ndarray,
+        proposals: np.ndarray,
+        number: int,
+        tags: tuple[int, ...] | None,
     ) -> Labelling:
         module = self.cascade.module(number)
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
         features = [part.stage5(view.trunk) for view in views]
-        found = part.detect(features, [view.frame for view in views], tags)
+        maps = self._class_maps(views, (image.shape[0], image.shape[1]))
+        found = self._found(part, features, views, maps, proposals, tags)
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.
         confidence = scale_to_one(self._mask_confidence(module, views, found, image))
@@ -233,10 +304,10 @@ class Predictor:
             found.scores.cpu(),
             masks.cpu(),
         )
-        maps = {}
+        pictured = {}
         if len(found.boxes):
-            maps["mask confidence"] = confidence.max(0).values.cpu()
-            maps["CRF mask"] = masks.any(0).float().cpu()
+            pictured["mask confidence"] = confidence.max(0).values.cpu()
+            pictured["CRF mask"] = masks.any(0).float().cpu()
         quality = Quality.of(
             len(instances),
             peak_support=peak_support(confidence, masks),
@@ -244,7 +315,7 @@ class Predictor:
             score_margin=margins(found),
         )
         instances = dataclasses.replace(instances, quality=quality)
-        return Labelling(self._distinct(instances), number, maps)
+        return Labelling(self._distinct(instances), number, pictured)
 
     def _distinct(self, instances: Instances) -> Instances:
         """Greedy NMS on masks, per class; instances come best first."""

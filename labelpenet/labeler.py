@@ -104,7 +104,7 @@ class Labeler:
         known = tags if self.use_tags and tags else None
         boxes = np.zeros((0, 4), np.float32)
         traced = name in self._traced and self.module > 1
-        if self.module == 1 or traced:
+        if self.module == 1 or traced or self.config.detection.search_boxes:
             stored = self.proposals is not None and name in self.proposals
             boxes = self.proposals[name] if stored else propose(image, self.config)  # type: ignore[index]
         result = self.predictor(image, boxes, self.module, known)

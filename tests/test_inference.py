@@ -127,7 +127,7 @@ def test_no_proposals(predictor):
 
 @pytest.mark.parametrize("score", list(GroupScore))
 def test_fewer_proposals_than_tags(score):
-    predictor = Predictor(random_cascade(f"calibration.score={score.value}"))
+    predictor = Predictor(random_cascade(f"calibration.score={score.value}", "train.tag_loss=1"))
     image = photo(40, 40)
     for count in (1, 2, 3):
         labelling = predictor(image, boxes_in(40, 40, count), 1, (0, 1, 2))

@@ -40,7 +40,8 @@ class Optimizer(str, Enum):
 class Combine(str, Enum):
     """How an attention map and a heat-map become one confidence map (both scaled to [0, 1]).
 
-    `box` takes neither: the object's own box, filled.
+    `box` takes neither: the object's own box, filled. `class_map` is that box times the class map
+    of the whole-image classifier (see `labelpenet.class_maps`).
     """
 
     GEOMETRIC = "geometric"
@@ -48,18 +49,21 @@ class Combine(str, Enum):
     ATTENTION = "attention"
     HEAT_MAP = "heat_map"
     BOX = "box"
+    CLASS_MAP = "class_map"
 
 
 class GroupScore(str, Enum):
-    """What ranks the proposals of a class: x^c (the paper), the combined x, or the heat-map.
+    """What ranks the proposals of a class: x^c (the paper), the combined x, or a map of the class.
 
-    The first two pick the parts that tell a class apart, such as heads; `heat_map` picks the
-    proposal of the highest soft IoU with the class's object heat-map.
+    The first two pick the parts that tell a class apart, such as heads; `heat_map` and `class_map`
+    pick the proposal of the highest soft IoU with the class's object heat-map, or with the class
+    map of the whole-image classifier.
     """
 
     CLASS = "class"
     COMBINED = "combined"
     HEAT_MAP = "heat_map"
+    CLASS_MAP = "class_map"
 
 
 class BoxRule(str, Enum):
@@ -148,6 +152,7 @@ class CalibrationConfig:
         heat_area_power: A proposal adds score / area^power to the heat-map; 0 is the paper's sum,
             more keeps large boxes from flooding it.
         gamma: The combined map is raised to this power before thresholding.
+        class_gamma: And a class map before it is compared with boxes.
         threshold: The map's value that counts as half object, half background.
         box: Where an instance's box comes from.
         crf: The dense CRF.
@@ -159,6 +164,7 @@ class CalibrationConfig:
     combine: Combine = Combine.GEOMETRIC
     heat_area_power: NonNegative = 0.0
     gamma: Positive = 1.0
+    class_gamma: Positive = 2.0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.35
     box: BoxRule = BoxRule.MASK
     crf: CrfConfig = CrfConfig()
@@ -178,6 +184,8 @@ class DetectionConfig:
         rpn_pre_nms: Boxes kept before that NMS, best objectness first.
         train_boxes: RPN boxes handed to the ROI head in training.
         test_boxes: And at inference.
+        search_boxes: Beside them at most this many boxes of selective search: an RPN that learned
+            from few pseudo labels misses much. 0 is the paper's.
         roi_batch: ROIs sampled per image for the head's losses.
         roi_positive: Share of objects among them.
         roi_positive_iou: At or above it a ROI takes its target's class.
@@ -188,6 +196,9 @@ class DetectionConfig:
             of one object survive box NMS and end in the same mask.
         label_score: A module's detection becomes the next one's target at or above this score; the
             best one of every tag always does.
+        image_prior: A score is multiplied by the whole-image classifier's probability of its class,
+            where tags are unknown, to this power; 0 is the paper's.
+        map_prior: And by the box's soft IoU with the class map, to this power; 0 is the paper's.
         mask_threshold: The share of a mask confidence map's largest value that counts as half
             object, half background.
     """
@@ -201,6 +212,7 @@ class DetectionConfig:
     rpn_pre_nms: Count = 3000
     train_boxes: Count = 2000
     test_boxes: Count = 300
+    search_boxes: Annotated[int, Field(ge=0)] = 0
     roi_batch: Count = 128
     roi_positive: Fraction = 0.25
     roi_positive_iou: Fraction = 0.5
@@ -209,6 +221,8 @@ class DetectionConfig:
     limit: Count = 20
     mask_nms: Fraction = 0.5
     label_score: Fraction = 0.5
+    image_prior: NonNegative = 0.0
+    map_prior: NonNegative = 0.0
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
@@ -221,7 +235,8 @@ class TrainConfig:
             leaves them as they are.
         trunk_batch: Images per such step.
         trunk_size: Side of the square crops that they are, in pixels.
-        trunk_rate: Learning rate of trunk, stage 5 and fc6 then; their classifier's is `rate`.
+        trunk_rate: Learning rate of trunk, stage 5 and fc6 then; their classifier's is that of the
+            classifiers.
         steps: Optimiser steps of modules 1 to 4, one after the other.
         forward_backward_steps: Iterations of forward-backward learning after them, each with a
             step of the modules 1 to 4 and one of 4 to 1; 0 ends with the cascade.
@@ -230,11 +245,15 @@ class TrainConfig:
         scales: Lengths of the shorter side, one drawn per image.
         longest: Cap on the longer side.
         flip: Draw horizontal flips.
+        tag_loss: Weight of the loss of the whole-image classifier, which module 1 then keeps;
+            class maps and priors need it. 0 is the paper's.
         optimizer: SGD (paper) or AdamW.
         rate: Learning rate of new layers.
         fc6_rate: Factor on it for fc6, whose thousands of inputs are all positive: a small step of
             every weight is a large one of its output.
         fc7_rate: Factor on it for fc7.
+        classifier_rate: Factor on it for the classifiers, which start from a fitted one where the
+            trunk was taught.
         stage5_rate: Factor on it for stage 5, and for the trunk where that learns too.
         decay_at: Share of the steps after which the rate drops to a tenth.
         warmup: Steps over which the rate rises from zero.
@@ -260,10 +279,12 @@ class TrainConfig:
     scales: tuple[Count, ...] = (480, 576, 688, 864, 1024)
     longest: Count = 1200
     flip: bool = True
+    tag_loss: NonNegative = 0.0
     optimizer: Optimizer = Optimizer.SGD
     rate: Positive = 1e-3
     fc6_rate: Positive = 1.0
     fc7_rate: Positive = 1.0
+    classifier_rate: Positive = 1.0
     stage5_rate: Positive = 1.0
     decay_at: Fraction = 0.8
     warmup: Annotated[int, Field(ge=0)] = 200
@@ -297,6 +318,17 @@ class Config:
     test_scales: tuple[Count, ...] = ()
     test_flip: bool = False
     test_longest: Count = 1200
+
+    def __post_init__(self) -> None:
+        rules, detection = self.calibration, self.detection
+        wanted = rules.score is GroupScore.CLASS_MAP or rules.combine is Combine.CLASS_MAP
+        if (wanted or detection.image_prior or detection.map_prior) and not self.train.tag_loss:
+            raise ValueError("class maps and priors need train.tag_loss above 0")
+
+    @property
+    def uses_class_maps(self) -> bool:
+        """Whether some rule asks for the whole-image classifier."""
+        return self.train.tag_loss > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a settings file would hold them."""

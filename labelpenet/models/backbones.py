@@ -66,12 +66,17 @@ class FcHead(nn.Module):
     @torch.no_grad()
     def cells(self) -> nn.Conv2d:
         """The 1 x 1 convolution that start_from takes: fc6 where all 7 x 7 cells are the same."""
-        width, inputs = self.fc6.weight.shape
-        layer = nn.Conv2d(inputs // 49, width, 1)
-        layer.weight.copy_(self.fc6.weight.reshape(width, -1, 49).sum(2)[:, :, None, None])
+        weight, bias = self.as_cells()
+        layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+        layer.weight.copy_(weight)
         assert layer.bias is not None
-        layer.bias.copy_(self.fc6.bias)
+        layer.bias.copy_(bias)
         return layer
+
+    def as_cells(self) -> tuple[Tensor, Tensor]:
+        """Weight [width, C, 1, 1] and bias [width] of that convolution, differentiable."""
+        weight = self.fc6.weight.unflatten(1, (-1, 49)).sum(2)
+        return weight[:, :, None, None], self.fc6.bias
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """[R, C, 7, 7] -> the inputs of fc7 and of the classifier, each [R, width], >= 0."""

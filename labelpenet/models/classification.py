@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelpenet.models.backbones import FcHead, Grid
@@ -39,9 +40,21 @@ class ClassificationModule(nn.Module):
         width = fc.fc7.out_features
         self.fc8c = nn.Linear(width, classes)
         self.fc8w = nn.Linear(width, classes)
-        for layer in (self.fc8c, self.fc8w):
+        # the whole-image classifier: fc6 over every cell, their mean, this layer
+        self.tags = nn.Linear(fc.fc6.out_features, classes)
+        for layer in (self.fc8c, self.fc8w, self.tags):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
+
+    def tag_logits(self, trunk: Tensor) -> Tensor:
+        """What the whole-image classifier says of every cell [C, h, w]; their mean, of the image.
+
+        Args:
+            trunk: Trunk features [1, C, h, w] of an image.
+        """
+        weight, bias = self.fc.as_cells()
+        cells = torch.relu(F.conv2d(self.stage5(trunk), weight, bias))
+        return F.conv2d(cells, self.tags.weight[:, :, None, None], self.tags.bias)[0].float()
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[HeadOutput]:
         """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of each image."""
@@ -109,6 +122,13 @@ def combined_scores(output: HeadOutput) -> Tensor:
 def image_log_probabilities(output: HeadOutput) -> Tensor:
     """The logarithm of p^ [C]: softmax over classes of s_c = sum over proposals of x (eq. 1)."""
     return torch.log_softmax(combined_scores(output).sum(0), 0)
+
+
+def tag_loss(logits: Tensor, tags: tuple[int, ...]) -> Tensor:
+    """Binary cross-entropy of the whole-image classifier's logits [C], the mean over classes."""
+    truth = torch.zeros_like(logits)
+    truth[list(tags)] = 1
+    return F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def multi_label_loss(output: HeadOutput, tags: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -111,6 +111,7 @@ class DetectionModule(nn.Module):
         targets: Sequence[Targets],
         sizes: Sequence[tuple[int, int]],
         generators: Sequence[torch.Generator],
+        searched: Sequence[Tensor] | None = None,
     ) -> Losses:
         """Losses of RPN and head (eq. 3, 4), means over the images.
 
@@ -119,8 +120,9 @@ class DetectionModule(nn.Module):
             targets: Of each image.
             sizes: (height, width) of each image.
             generators: One for each image's sampling.
+            searched: Boxes [S, 4] of each image to sample from beside the RPN's.
         """
-        return self.loss_and_samples(trunks, targets, sizes, generators)[0]
+        return self.loss_and_samples(trunks, targets, sizes, generators, searched)[0]
 
     def loss_and_samples(
         self,
@@ -128,16 +130,18 @@ class DetectionModule(nn.Module):
         targets: Sequence[Targets],
         sizes: Sequence[tuple[int, int]],
         generators: Sequence[torch.Generator],
+        searched: Sequence[Tensor] | None = None,
     ) -> tuple[Losses, list[Samples]]:
         """As loss, with the ROIs that were drawn: a mask part trains on the same ones."""
         features, samples, losses = [], [], []
-        images = zip(trunks, targets, sizes, generators, strict=True)
-        for trunk, goal, size, generator in images:
+        others = [trunk.new_zeros(0, 4) for trunk in trunks] if searched is None else searched
+        images = zip(trunks, targets, sizes, generators, others, strict=True)
+        for trunk, goal, size, generator, other in images:
             features.append(self.stage5(trunk))
             proposed = self.rpn(features[-1])
             losses.append(self.rpn.loss(proposed, goal.boxes, goal.weights, size, generator))
             rois = self.rpn.propose(proposed, size, self.config.train_boxes)
-            samples.append(self.sample(rois, goal, generator))
+            samples.append(self.sample(torch.cat((rois, other)), goal, generator))
         outputs = self.head(features, [s.boxes for s in samples])
         for own, output, drawn, goal in zip(losses, outputs, samples, targets, strict=True):
             own |= self._head_losses(output, drawn, goal)
@@ -195,6 +199,8 @@ class DetectionModule(nn.Module):
         features: Sequence[Tensor],
         frames: Sequence[Frame],
         tags: tuple[int, ...] | None = None,
+        prior: Callable[[Tensor], Tensor] | None = None,
+        searched: Tensor | None = None,
     ) -> Detections:
         """Detections in one image, in its own frame.
 
@@ -205,10 +211,14 @@ class DetectionModule(nn.Module):
             frames: Of each view.
             tags: Only these classes may be found; None allows all. The best ROI of every tag is
                 kept even below the score threshold: the tag says that it is there.
+            prior: Boxes [R, 4] of the image -> factors [R, C] on their scores.
+            searched: Boxes [S, 4] of the image to look at beside the RPN's.
         """
         config = self.config
         first = frames[0]
         own = self.rpn.propose(self.rpn(features[0]), first.size, config.test_boxes)
+        if searched is not None:
+            own = torch.cat((own, first.boxes(searched[: config.search_boxes])))
         rois = first.to_image(own)
         every = [own, *(frame.boxes(rois) for frame in frames[1:])]
         outputs = [self.head([f], [b])[0] for f, b in zip(features, every, strict=True)]
@@ -221,6 +231,8 @@ class DetectionModule(nn.Module):
         height, width = first.size
         boxes = torch.stack(moved).mean(0)
         boxes = clip(boxes, (height / first.scale, width / first.scale))
+        if prior is not None:
+            probability = probability * prior(boxes)
         allowed = torch.zeros(self.classes, dtype=torch.bool, device=rois.device)
         allowed[list(range(self.classes) if tags is None else tags)] = True
         candidate = (probability >= config.score_threshold) & allowed

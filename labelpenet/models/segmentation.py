@@ -93,9 +93,12 @@ class SegmentationModule(nn.Module):
         targets: Sequence[Targets],
         sizes: Sequence[tuple[int, int]],
         generators: Sequence[torch.Generator],
+        searched: Sequence[Tensor] | None = None,
     ) -> Losses:
         """Losses of the detection part and of the masks, weighted by W, means over the images."""
-        losses, samples = self.detection.loss_and_samples(trunks, targets, sizes, generators)
+        losses, samples = self.detection.loss_and_samples(
+            trunks, targets, sizes, generators, searched
+        )
         masks = [self._mask_loss(*one) for one in zip(trunks, targets, samples, strict=True)]
         return losses | {"mask": torch.stack(masks).mean()}
 

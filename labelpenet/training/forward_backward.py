@@ -17,12 +17,16 @@ from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor, View
 from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import Cascade
-from labelpenet.models.classification import multi_label_loss
-from labelpenet.models.detection import Losses, Targets, mean_losses
+from labelpenet.models.detection import Losses, Targets
 from labelpenet.ops import box_iou
 from labelpenet.training.examples import Example
 from labelpenet.training.loop import Values
-from labelpenet.training.steps import draw_proposals, labelled_loss, single_label_loss
+from labelpenet.training.steps import (
+    draw_proposals,
+    labelled_loss,
+    multi_label_losses,
+    single_label_loss,
+)
 from labelpenet.training.targets import keep_for_training
 from labelpenet.types import Instances
 
@@ -55,18 +59,14 @@ class ForwardBackward:
         self, trunks: Sequence[Tensor], boxes: Sequence[Tensor], examples: Sequence[Example]
     ) -> Losses:
         outputs = self.cascade.classification(trunks, boxes)
-        losses = mean_losses(
-            [
-                {"forward_1_multi_label": multi_label_loss(output, example.record.labels)}
-                for output, example in zip(outputs, examples, strict=True)
-            ]
-        )
+        own = multi_label_losses(self.cascade, outputs, trunks, examples)
+        losses = {f"forward_1_{name}": value for name, value in own.items()}
         self._forward_labels.clear()
         for number in (2, 3, 4):
             found = self._labels(number - 1, trunks, examples)
             for example, instances in zip(examples, found, strict=True):
                 self._forward_labels[example.record.name, number] = instances
-            losses |= self._learn(number, found, trunks, examples, "forward")
+            losses |= self._learn(number, found, trunks, examples, boxes, "forward")
         return losses
 
     def _backward(
@@ -76,21 +76,18 @@ class ForwardBackward:
         values: Values = {}
         found = self._labels(4, trunks, examples)
         for number in (3, 2):
-            losses |= self._learn(number, found, trunks, examples, "backward")
+            losses |= self._learn(number, found, trunks, examples, boxes, "backward")
             values[f"agreement_{number}"] = self._agreement(number, found, examples)
             found = self._labels(number, trunks, examples)
         outputs = self.cascade.classification(trunks, boxes)
         overlap = self.config.train.backward_iou
-        own = []
-        for output, box, instances, example in zip(outputs, boxes, found, examples, strict=True):
-            goal = self._goal(instances)
-            own.append(
-                {
-                    "backward_1_multi_label": multi_label_loss(output, example.record.labels),
-                    "backward_1_single_label": single_label_loss(output, box, goal, overlap),
-                }
-            )
-        return losses | mean_losses(own), values
+        single = [
+            single_label_loss(output, box, self._goal(instances), overlap)
+            for output, box, instances in zip(outputs, boxes, found, strict=True)
+        ]
+        own = multi_label_losses(self.cascade, outputs, trunks, examples)
+        own["single_label"] = torch.stack(single).mean()
+        return losses | {f"backward_1_{name}": value for name, value in own.items()}, values
 
     def _learn(
         self,
@@ -98,10 +95,11 @@ class ForwardBackward:
         found: Sequence[Instances],
         trunks: Sequence[Tensor],
         examples: Sequence[Example],
+        boxes: Sequence[Tensor],
         phase: str,
     ) -> Losses:
         goals = [self._goal(instances) for instances in found]
-        losses = labelled_loss(self.cascade, number, trunks, goals, examples)
+        losses = labelled_loss(self.cascade, number, trunks, goals, examples, boxes)
         return {f"{phase}_{number}_{name}": value for name, value in losses.items()}
 
     def _goal(self, found: Instances) -> Targets:

@@ -15,12 +15,14 @@ Groups = list[dict[str, Any]]
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig, rate: float) -> Groups:
-    """Parameters by learning rate (trunk and stage 5, fc6, fc7, the rest), biases without decay."""
+    """Parameters by learning rate (trunk and stage 5, each fc layer, the rest), biases without decay."""
     factors = {
         "backbone": config.stage5_rate,
         "stage5": config.stage5_rate,
         "fc6": config.fc6_rate,
         "fc7": config.fc7_rate,
+        "fc8c": config.classifier_rate,
+        "tags": config.classifier_rate,
     }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():

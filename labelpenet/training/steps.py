@@ -10,7 +10,7 @@ from torch import Tensor
 
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.models.cascade import Cascade
-from labelpenet.models.classification import HeadOutput, multi_label_loss
+from labelpenet.models.classification import HeadOutput, multi_label_loss, tag_loss
 from labelpenet.models.detection import DetectionModule, Losses, Targets, mean_losses
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import box_iou
@@ -39,24 +39,43 @@ def classification_loss(cascade: Cascade, proposals: ProposalStore) -> BatchLoss
 
     def loss(examples: Sequence[Example]) -> Losses:
         boxes = [draw_proposals(example, proposals, cascade) for example in examples]
-        outputs = cascade.classification(frozen_trunk(cascade, examples), boxes)
-        return mean_losses(
-            [
-                {"multi_label": multi_label_loss(output, example.record.labels)}
-                for output, example in zip(outputs, examples, strict=True)
-            ]
-        )
+        trunks = frozen_trunk(cascade, examples)
+        outputs = cascade.classification(trunks, boxes)
+        return multi_label_losses(cascade, outputs, trunks, examples)
 
     return loss
 
 
-def detection_loss(cascade: Cascade, number: int, targets: TargetStore) -> BatchLoss:
+def multi_label_losses(
+    cascade: Cascade,
+    outputs: Sequence[HeadOutput],
+    trunks: Sequence[Tensor],
+    examples: Sequence[Example],
+) -> Losses:
+    """Module 1's losses on the tags: eq. 2, and the whole-image classifier's if it is wanted."""
+    weight = cascade.config.train.tag_loss
+    losses = []
+    for trunk, output, example in zip(trunks, outputs, examples, strict=True):
+        tags = example.record.labels
+        own = {"multi_label": multi_label_loss(output, tags)}
+        if weight:
+            said = cascade.classification.tag_logits(trunk).mean((1, 2))
+            own["tags"] = weight * tag_loss(said, tags)
+        losses.append(own)
+    return mean_losses(losses)
+
+
+def detection_loss(
+    cascade: Cascade, number: int, targets: TargetStore, proposals: ProposalStore
+) -> BatchLoss:
     """The loss of module 2, 3 or 4 on what the module before it found, the trunk frozen."""
     weighted = cascade.config.train.instance_weights
 
     def loss(examples: Sequence[Example]) -> Losses:
         goals = [e.targets(targets[e.record.name], weighted) for e in examples]
-        return labelled_loss(cascade, number, frozen_trunk(cascade, examples), goals, examples)
+        boxes = [draw_proposals(example, proposals, cascade) for example in examples]
+        trunks = frozen_trunk(cascade, examples)
+        return labelled_loss(cascade, number, trunks, goals, examples, boxes)
 
     return loss
 
@@ -67,13 +86,16 @@ def labelled_loss(
     trunks: Sequence[Tensor],
     goals: Sequence[Targets],
     examples: Sequence[Example],
+    boxes: Sequence[Tensor],
 ) -> Losses:
-    """The loss of module 2, 3 or 4 on labels of each image."""
+    """The loss of module 2, 3 or 4 on labels and drawn proposals of each image."""
     module = cascade.module(number)
     assert isinstance(module, DetectionModule | SegmentationModule)
     goals = [goal.to(example.image.device) for goal, example in zip(goals, examples, strict=True)]
     sizes = [example.size for example in examples]
-    return module.loss(trunks, goals, sizes, [example.generator for example in examples])
+    generators = [example.generator for example in examples]
+    searched = [own[: cascade.config.detection.search_boxes] for own in boxes]
+    return module.loss(trunks, goals, sizes, generators, searched)
 
 
 def single_label_loss(output: HeadOutput, boxes: Tensor, found: Targets, iou: float) -> Tensor:

@@ -162,7 +162,7 @@ class Trainer:
             loss = classification_loss(self.cascade, self.proposals)
         else:
             targets = TargetStore.open(self.targets(number - 1))
-            loss = detection_loss(self.cascade, number, targets)
+            loss = detection_loss(self.cascade, number, targets, self.proposals)
         if number == 4:  # the same network, so it starts from what the module before it learned
             module.load_state_dict(self.cascade.refinement.state_dict())
         return Stage(

@@ -30,7 +30,7 @@ _SMALLEST, _LARGEST = 0.8, 1.5
 # ... and brightness is changed by at most this factor.
 _BRIGHTNESS = 0.3
 # Steps of the convex fit of the classifier, and the weight of its squared norm.
-_FIT_STEPS, _FIT_DECAY = 60, 0.01
+_FIT_STEPS, _FIT_DECAY = 60, 0.03
 
 
 class TrunkClassifier(nn.Module):
@@ -66,6 +66,7 @@ class TrunkClassifier(nn.Module):
     @torch.no_grad()
     def share(self, cascade: Cascade) -> None:
         """Starts every module from what was learned: stage 5, fc6 and the classifier."""
+        cascade.classification.tags.load_state_dict(self.classifier.state_dict())
         learned = self.stage5.state_dict()
         for number in (1, 2, 3, 4):
             module = cascade.module(number)
@@ -88,7 +89,10 @@ def trunk_stage(cascade: Cascade, classifier: TrunkClassifier) -> Stage:
     last = list(classifier.classifier.parameters())
     groups = [
         {"params": own, "lr": rate, "weight_decay": decay}
-        for parameters, rate in ((pretrained, train.trunk_rate), (last, train.rate))
+        for parameters, rate in (
+            (pretrained, train.trunk_rate),
+            (last, train.rate * train.classifier_rate),
+        )
         for own, decay in (
             ([p for p in parameters if p.dim() > 1], train.weight_decay),
             ([p for p in parameters if p.dim() == 1], 0.0),
@@ -139,7 +143,8 @@ def fit_classifier(
         value.backward()
         return value
 
-    solver.step(loss)
+    with torch.autocast(device.type, enabled=False):  # a line search needs the digits
+        solver.step(loss)
     with torch.no_grad():
         classifier.classifier.weight.copy_(weight.T / scale)
         classifier.classifier.bias.copy_(bias)

@@ -81,7 +81,7 @@ def test_trunk_is_taught_and_shared(trained, config, data):
     taught = state(trained / "module0.pt")
     changed = {key for key in taught if not torch.equal(taught[key], fresh[key])}
     assert any(key.startswith("backbone.trunk.") for key in changed)
-    heads = ("stage5", "fc.fc6", "fc.fc7", "fc8c")
+    heads = ("stage5", "fc.fc6", "fc.fc7", "fc8c", "classification.tags")
     assert all(key.startswith("backbone.trunk.") or any(h in key for h in heads) for key in changed)
     for name in ("detection", "refinement", "segmentation"):
         for key in [k for k in taught if k.startswith("classification.stage5")]:
@@ -330,7 +330,8 @@ def test_an_image_without_targets_trains_on_background(config):
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
     example = Example(ImageRecord("a", "a.png", (0,)), image, 1.0, False, generator_for(0))
     for number in (2, 3, 4):
-        loss = detection_loss(cascade, number, {"a": Instances.empty(64, 64)})
+        boxes = {"a": np.zeros((0, 4), np.float32)}
+        loss = detection_loss(cascade, number, {"a": Instances.empty(64, 64)}, boxes)
         losses = loss([example])
         total = torch.stack(list(losses.values())).sum()
         assert torch.isfinite(total)

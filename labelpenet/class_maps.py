@@ -1,0 +1,81 @@
+"""Class maps: where in the image the whole-image classifier sees each class.
+
+Class activation maps (Zhou et al., 2016) of module 1's own layers, averaged over the views of an
+image. They follow whole objects, where the scores of proposals follow their parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labelpenet.calibration import soft_iou
+from labelpenet.models.backbones import Grid
+from labelpenet.models.boxes import Frame
+
+CELL = 4  # pixels of the image to a cell of a map, along each side
+
+
+class ClassMaps(NamedTuple):
+    """What the classifier says of one image.
+
+    Attributes:
+        probability: [C] that the class is in the image.
+        maps: [C, ceil(H / 4), ceil(W / 4)] in [0, 1], the same of each place.
+        size: (H, W) of the image.
+    """
+
+    probability: Tensor
+    maps: Tensor
+    size: tuple[int, int]
+
+    def at_full_size(self, label: int) -> Tensor:
+        """One class's map [H, W]."""
+        height, width = self.size
+        one = self.maps[label][None, None]
+        laid = F.interpolate(one, scale_factor=CELL, mode="bilinear", align_corners=False)
+        return laid[0, 0, :height, :width]
+
+    def fit(self, label: int, boxes: Tensor, gamma: float) -> Tensor:
+        """Soft IoU [R] of boxes [R, 4] (image frame) with one class's map, raised to `gamma`."""
+        return soft_iou(self.maps[label] ** gamma, boxes / CELL)
+
+
+def class_maps(
+    logits: Sequence[Tensor], frames: Sequence[Frame], grid: Grid, size: tuple[int, int]
+) -> ClassMaps:
+    """Averages the views of one image.
+
+    Args:
+        logits: Of each view's cells, [C, h, w].
+        frames: Where each view sees the image.
+        grid: Frame of the cells.
+        size: (height, width) of the image.
+    """
+    shape = tuple(-(-side // CELL) for side in size)
+    maps = [
+        _laid(torch.sigmoid(own.float()), frame, grid, (shape[0], shape[1]))
+        for own, frame in zip(logits, frames, strict=True)
+    ]
+    said = torch.stack([own.float().mean((1, 2)) for own in logits])
+    return ClassMaps(torch.sigmoid(said).mean(0), torch.stack(maps).mean(0), size)
+
+
+def _laid(cells: Tensor, frame: Frame, grid: Grid, shape: tuple[int, int]) -> Tensor:
+    """A view's cells [C, h, w] read off at the places of the maps [C, *shape], bilinearly."""
+    if frame.flipped:
+        cells = cells.flip(2)
+    rows, columns = (
+        (torch.arange(count, device=cells.device) + 0.5) * CELL * frame.scale for count in shape
+    )
+    # mirrored cells lie as far from the right edge as the others from the left
+    mirrored = frame.size[1] - grid.offset - grid.stride * cells.shape[2]
+    left = mirrored if frame.flipped else grid.offset
+    y = (rows - grid.offset) / grid.stride / cells.shape[1] * 2 - 1
+    x = (columns - left) / grid.stride / cells.shape[2] * 2 - 1
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
+    return F.grid_sample(cells[None], places[None], padding_mode="border", align_corners=False)[0]
