@@ -15,7 +15,7 @@ Groups = list[dict[str, Any]]
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig, rate: float) -> Groups:
-    """Parameters by learning rate (trunk and stage 5, each layer of a head); biases do not decay."""
+    """Parameters by rate (trunk and stage 5, each layer of a head); biases do not decay."""
     factors = {
         "backbone": config.stage5_rate,
         "stage5": config.stage5_rate,
