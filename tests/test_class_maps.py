@@ -1,0 +1,132 @@
+"""Class maps: hand-worked places, views that agree, and what the rules make of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_cascade import random_cascade
+
+from labelpenet.class_maps import CELL, ClassMaps, class_maps
+from labelpenet.config import ConfigError, load_config
+from labelpenet.inference import Predictor
+from labelpenet.models.backbones import Grid
+from labelpenet.models.boxes import Frame
+from labelpenet.models.classification import tag_loss
+
+LOW = -20.0
+
+
+def one_hot(height: int, width: int, y: int, x: int, classes: int = 2) -> torch.Tensor:
+    cells = torch.full((classes, height, width), LOW)
+    cells[1, y, x] = -LOW
+    return cells
+
+
+@pytest.mark.parametrize("offset", [0.0, 4.0])
+def test_a_cell_lies_where_its_grid_says(offset):
+    grid = Grid(8, offset)
+    maps = class_maps([one_hot(4, 6, 2, 1)], [Frame((40, 56))], grid, (40, 56))
+    assert maps.maps.shape == (2, 10, 14)
+    assert maps.maps[0].max() < 1e-6
+    rows, columns = torch.arange(10) + 0.5, torch.arange(14) + 0.5
+    total = maps.maps[1].sum()
+    centre_y = (maps.maps[1].sum(1) * rows).sum() / total * CELL
+    centre_x = (maps.maps[1].sum(0) * columns).sum() / total * CELL
+    assert float(centre_y) == pytest.approx(offset + 8 * 2 + 4)
+    assert float(centre_x) == pytest.approx(offset + 8 * 1 + 4)
+
+
+def test_views_are_laid_into_the_image_and_averaged():
+    """Twice the size, and mirrored: the same place each time."""
+    image, cell = (32, 64), (1, 5)
+    plain = class_maps([one_hot(4, 8, *cell)], [Frame(image)], Grid(8), image)
+    mirrored = one_hot(4, 8, 1, 8 - 1 - 5)
+    flipped = class_maps([mirrored], [Frame(image, flipped=True)], Grid(8), image)
+    torch.testing.assert_close(flipped.maps, plain.maps)
+    doubled = one_hot(4, 8, *cell).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    large = class_maps([doubled], [Frame((64, 128), 2.0)], Grid(8), image)
+    assert large.maps[1].argmax() in plain.maps[1].flatten().topk(4).indices
+    both = class_maps(
+        [one_hot(4, 8, *cell), mirrored],
+        [Frame(image), Frame(image, flipped=True)],
+        Grid(8),
+        image,
+    )
+    torch.testing.assert_close(both.maps, plain.maps)
+    # of the mean over 32 cells: (20 - 31 * 20) / 32
+    assert both.probability.tolist() == pytest.approx(
+        torch.sigmoid(torch.tensor([LOW, -600 / 32])).tolist()
+    )
+
+
+def test_the_box_around_the_object_fits_best():
+    maps = torch.zeros(1, 10, 10)
+    maps[0, 2:6, 3:8] = 0.8
+    seen = ClassMaps(torch.ones(1), maps, (39, 38))
+    boxes = torch.tensor([[12.0, 8, 32, 24], [12, 8, 20, 16], [0, 0, 38, 39]])
+    fits = seen.fit(0, boxes, 1.0)
+    # what is inside, over the box and the map less that
+    assert fits.tolist() == pytest.approx([16 / 20, 3.2 / 16.8, 16 / 100], abs=1e-5)
+    assert seen.at_full_size(0).shape == (39, 38)
+
+
+def test_tag_loss_is_binary_cross_entropy():
+    loss = tag_loss(torch.tensor([0.0, 2.0, -1.0]), (1,))
+    expected = (np.log(2) + np.log1p(np.exp(-2)) + np.log1p(np.exp(-1))) / 3
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cells_of_the_head_are_the_head_on_equal_cells():
+    """A ROI of 49 equal cells and one cell of the whole-image classifier are the same to fc6."""
+    module = random_cascade("train.tag_loss=1").classification.eval()
+    column = torch.rand(1, module.fc.fc6.in_features // 49, 1, 1)
+    hidden, _ = module.fc(column.expand(-1, -1, 7, 7))
+    weight, bias = module.fc.as_cells()
+    cell = torch.relu(torch.nn.functional.conv2d(column, weight, bias))
+    torch.testing.assert_close(cell.flatten(), hidden.flatten(), rtol=1e-4, atol=1e-5)
+
+
+RULES = ("train.tag_loss=1", "calibration.score=class_map", "calibration.combine=class_map")
+
+
+@pytest.mark.parametrize("module", [1, 2, 3])
+def test_priors_only_lower_scores(module):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 30, 30], [10, 10, 60, 40], [5, 20, 40, 48]], np.float32)
+    scores = []
+    for prior in (0, 1):
+        cascade = random_cascade(
+            *RULES,
+            "detection.score_threshold=0.0",
+            "detection.search_boxes=3",
+            f"detection.image_prior={prior}",
+            f"detection.map_prior={prior}",
+        )
+        found = Predictor(cascade)(image, boxes, module, None).instances
+        assert found.masks is not None
+        assert torch.isfinite(found.scores).all()
+        scores.append(float(found.scores.max()))
+    assert scores[1] <= scores[0]
+    if module > 1:
+        assert scores[1] < scores[0]
+
+
+def test_searched_boxes_are_looked_at():
+    """Where the RPN proposes nothing, the detections come from selective search alone."""
+    image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    boxes = np.array([[4, 4, 40, 40], [20, 8, 60, 44]], np.float32)
+    cascade = random_cascade("detection.search_boxes=2", "detection.test_boxes=1")
+    found = Predictor(cascade)(image, boxes, 2, (0, 1, 2)).instances
+    none = random_cascade("detection.search_boxes=0", "detection.test_boxes=1")
+    without = Predictor(none)(image, boxes, 2, (0, 1, 2)).instances
+    assert len(torch.unique(found.boxes, dim=0)) > len(torch.unique(without.boxes, dim=0))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["calibration.score=class_map", "calibration.combine=class_map", "detection.map_prior=1"],
+)
+def test_rules_without_the_classifier_are_refused(override):
+    with pytest.raises(ConfigError, match="tag_loss"):
+        load_config(None, [override])
