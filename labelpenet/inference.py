@@ -67,6 +67,7 @@ class Predictor:
         self.config = cascade.config
         self.device = next(cascade.parameters()).device
         self._weights: dict[int, PositiveWeights] = {}
+        self._cells: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def __call__(
@@ -120,7 +121,7 @@ class Predictor:
             boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
             views = self._views(image)
             output = self._classification_head(views, boxes)
-            maps = self._class_maps(views, (image.shape[0], image.shape[1]))
+            maps = self._class_maps(views, image, None)
         return self._image_probability(output, maps)
 
     @staticmethod
@@ -129,13 +130,25 @@ class Predictor:
         probability = image_log_probabilities(output).exp()
         return probability if maps is None else (probability + maps.probability) / 2
 
-    def _class_maps(self, views: Sequence[View], size: tuple[int, int]) -> ClassMaps | None:
+    def _class_maps(
+        self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
+    ) -> ClassMaps | None:
         """Where the whole-image classifier sees each class; None where no rule asks for it."""
         if not self.config.uses_class_maps:
             return None
         module = self.cascade.classification
-        logits = [module.tag_logits(view.trunk) for view in views]
-        return class_maps(logits, [view.frame for view in views], module.grid, size)
+        if self._cells is None:
+            self._cells = module.fc.as_cells()
+        logits = [module.tag_logits(view.trunk, self._cells) for view in views]
+        size = (image.shape[0], image.shape[1])
+        maps = class_maps(logits, [view.frame for view in views], module.grid, size)
+        if tags is not None or not self.config.tag_scales:  # known, or seen in the same views
+            return maps
+        small = [
+            self.cascade.trunk(seen) for seen, _ in self._resized(image, self.config.tag_scales)
+        ]
+        said = torch.stack([module.tag_logits(trunk, self._cells).mean((1, 2)) for trunk in small])
+        return maps._replace(probability=torch.sigmoid(said).mean(0))
 
     def _prior(
         self, maps: ClassMaps | None, tags: tuple[int, ...] | None
@@ -171,16 +184,19 @@ class Predictor:
         return module.detect(features, frames, tags, self._prior(maps, tags), searched)
 
     def _views(self, image: np.ndarray) -> list[View]:
-        return [View(self.cascade.trunk(seen), frame) for seen, frame in self._resized(image)]
+        return [
+            View(self.cascade.trunk(seen), frame)
+            for seen, frame in self._resized(image, self.config.test_scales)
+        ]
 
-    def _resized(self, image: np.ndarray) -> list[tuple[Tensor, Frame]]:
-        """The image [3, h, w] at each test scale, and mirrored where that is asked for.
+    def _resized(self, image: np.ndarray, scales: Sequence[int]) -> list[tuple[Tensor, Frame]]:
+        """The image [3, h, w] at each scale, and mirrored where that is asked for.
 
         A device gets bytes and resizes.
         """
         tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
         every = []
-        for shorter in self.config.test_scales or (min(tensor.shape[-2:]),):
+        for shorter in scales or (min(tensor.shape[-2:]),):
             resized, scale = resize_image(tensor, shorter, self.config.test_longest)
             for flipped in (False, True) if self.config.test_flip else (False,):
                 seen = flip_image(resized) if flipped else resized
@@ -210,7 +226,7 @@ class Predictor:
             return Labelling(Instances.empty(*size), 1)
         boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
         output = self._classification_head(views, boxes)
-        maps = self._class_maps(views, size)
+        maps = self._class_maps(views, image, tags)
         probability = self._image_probability(output, maps)
         if tags is None:
             found = probability >= self.config.detection.score_threshold
@@ -242,7 +258,7 @@ class Predictor:
     ) -> Labelling:
         module = self.cascade.detection
         features = [module.stage5(view.trunk) for view in views]
-        maps = self._class_maps(views, (image.shape[0], image.shape[1]))
+        maps = self._class_maps(views, image, tags)
         found = self._found(module, features, views, maps, proposals, tags)
         head = Proposals(
             boxes=found.rois[found.entry_rois],
@@ -287,7 +303,7 @@ class Predictor:
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
         features = [part.stage5(view.trunk) for view in views]
-        maps = self._class_maps(views, (image.shape[0], image.shape[1]))
+        maps = self._class_maps(views, image, tags)
         found = self._found(part, features, views, maps, proposals, tags)
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.

@@ -307,6 +307,8 @@ class Config:
         test_scales: Shorter sides at inference, averaged over; none keeps the image's own size.
         test_flip: Average over the mirrored image, too.
         test_longest: Cap on the longer side at inference.
+        tag_scales: Shorter sides at which the whole-image classifier tells which classes are
+            there, averaged over; small ones are what ImageNet taught. None takes the test scales.
     """
 
     model: ModelConfig = ModelConfig()
@@ -318,6 +320,7 @@ class Config:
     test_scales: tuple[Count, ...] = ()
     test_flip: bool = False
     test_longest: Count = 1200
+    tag_scales: tuple[Count, ...] = ()
 
     def __post_init__(self) -> None:
         rules, detection = self.calibration, self.detection

@@ -46,13 +46,14 @@ class ClassificationModule(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def tag_logits(self, trunk: Tensor) -> Tensor:
+    def tag_logits(self, trunk: Tensor, layer: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """What the whole-image classifier says of every cell [C, h, w]; their mean, of the image.
 
         Args:
             trunk: Trunk features [1, C, h, w] of an image.
+            layer: What fc.as_cells() gives, where it is known already.
         """
-        weight, bias = self.fc.as_cells()
+        weight, bias = self.fc.as_cells() if layer is None else layer
         cells = torch.relu(F.conv2d(self.stage5(trunk), weight, bias))
         return F.conv2d(cells, self.tags.weight[:, :, None, None], self.tags.bias)[0].float()
 

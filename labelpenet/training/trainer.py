@@ -8,6 +8,7 @@ that was stopped goes on. The same call on the same folder goes on where it was.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,7 +182,10 @@ class Trainer:
         Those are all of them, unless the next module's schedule is shorter than the dataset. Each
         process takes its share of them; the first one puts the parts together.
         """
-        predictor = Predictor(self.cascade)
+        cascade = self.cascade
+        if self.config.train.precision == "bf16":  # the same numbers, without a cast an image
+            cascade = copy.deepcopy(cascade).round_weights()
+        predictor = Predictor(cascade)
         count = self.config.train.steps[number] * self.config.train.batch
         records = order(self.config, self.dataset.records, number + 1).first(count)
         parts = [
