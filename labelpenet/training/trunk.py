@@ -7,6 +7,7 @@ hand, and hands every module a head that knows them already.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,16 @@ _SMALLEST, _LARGEST = 0.8, 1.5
 _BRIGHTNESS = 0.3
 # Steps of the convex fit of the classifier, and the weight of its squared norm.
 _FIT_STEPS, _FIT_DECAY = 60, 0.01
+
+
+class TagClassifier(Protocol):
+    """What fit_classifier fits: a linear classifier of an image's features [1, D]."""
+
+    classifier: nn.Linear
+
+    def features(self, images: Tensor) -> Tensor: ...
+
+    def eval(self) -> object: ...
 
 
 class TrunkClassifier(nn.Module):
@@ -106,7 +117,7 @@ def trunk_stage(cascade: Cascade, classifier: TrunkClassifier) -> Stage:
 
 
 def fit_classifier(
-    classifier: TrunkClassifier,
+    classifier: TagClassifier,
     records: Sequence[ImageRecord],
     config: Config,
     console: Console | None,
