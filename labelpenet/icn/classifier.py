@@ -53,7 +53,7 @@ class PeakClassifier(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] of one size, RGB in [0, 255] -> mean of fc6 over the cells, [N, D]."""
+        """Images [N, 3, H, W] of one size, RGB in [0, 255] -> mean of fc6 over the cells [N, D]."""
         return self._cells(images).float().mean((2, 3))
 
     def maps(self, images: Tensor) -> Tensor:
@@ -63,7 +63,6 @@ class PeakClassifier(nn.Module):
     def forward(self, images: Tensor) -> ClassScores:
         """Scores of both kinds; their gradient flows through all cells, and through peaks alone."""
         maps = self.maps(images)
-        count, classes, height, width = maps.shape
         found = self.find(maps.flatten(0, 1)).reshape(maps.shape).to(maps.dtype)
         number = found.sum((2, 3))
         stimulated = (maps * found).sum((2, 3)) / number.clamp(min=1)

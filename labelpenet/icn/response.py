@@ -206,7 +206,7 @@ def _conv_back(layer: nn.Conv2d, at: Patches, weight: Tensor) -> Patches:
 
 
 def _share_back(layer: nn.Conv2d, at: Patches, image: Tensor) -> Patches:
-    """x * W+^T (p / (W+ x)), with x shifted by its minimum and no bias."""
+    """Excitation: x * W+^T (p / (W+ x)), with x shifted by its minimum and no bias."""
     shifted = image - image.min()
     weight = layer.weight.clamp(min=0)
     let_through = F.conv2d(shifted, weight, None, layer.stride, layer.padding, layer.dilation)[0]

@@ -1,7 +1,7 @@
 """Training ICN: the classifier from tags, its pseudo labels, the cue-propagation network.
 
-A run's folder holds `classifier.pt`, `lessons.parquet`, `icn.pt`, `losses.csv` and, while a stage is
-under way, `state.pt`. The same call on the same folder goes on where it was.
+A run's folder holds `classifier.pt`, `lessons.parquet`, `icn.pt`, `losses.csv` and, while a stage
+is under way, `state.pt`. The same call on the same folder goes on where it was.
 """
 
 from __future__ import annotations

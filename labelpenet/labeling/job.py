@@ -10,9 +10,9 @@ from labelpenet.data import ProposalStore, load_dataset, load_image
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.icn.model import METHOD, is_icn
 from labelpenet.labeler import Labeler
-from labelpenet.models.cascade import CheckpointError
 from labelpenet.labeling.runner import label_images, pictured_names
 from labelpenet.labeling.summary import LabelSummary
+from labelpenet.models.cascade import CheckpointError
 
 
 def label_dataset(

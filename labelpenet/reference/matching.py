@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def region_sums(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of maps [M, H, W] over masks [R, H, W] bool: [M, R] in the dtype of `maps`, areas [R]."""
+    """Sums [M, R] of maps [M, H, W] over masks [R, H, W] bool, and the masks' areas [R]."""
     inside = masks.flatten(1).to(maps.dtype)
     return maps.flatten(1) @ inside.T, masks.flatten(1).sum(1)
 

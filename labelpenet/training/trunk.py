@@ -39,9 +39,11 @@ class TagClassifier(Protocol):
 
     classifier: nn.Linear
 
-    def features(self, images: Tensor) -> Tensor: ...
+    def features(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] -> [N, D]."""
 
-    def eval(self) -> object: ...
+    def eval(self) -> object:
+        """Turns dropout off."""
 
 
 class TrunkClassifier(nn.Module):
