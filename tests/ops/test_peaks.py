@@ -17,7 +17,7 @@ from labelpenet.ops import _extension, find_peaks, peaks
 HAND_WORKED = {
     "one": ([[0, 0, 0], [0, 9, 0], [0, 0, 0]], 3, 0.0, [(1, 1)]),
     "flat": ([[5, 5], [5, 5]], 3, 0.0, []),
-    "nothing above the mean": ([[-1, -1], [-1, -1]], 1, 0.0, []),
+    "a negative mean": ([[-1, -1], [-1, -1]], 3, 0.0, [(0, 0)]),
     "two apart": ([[9, 0, 0, 0, 0, 8]], 3, 0.0, [(0, 0), (0, 5)]),
     "one window holds both": ([[9, 0, 0, 0, 0, 8]], 11, 0.0, [(0, 0)]),
     "the first of equal ones": ([[0, 7, 0, 7, 0, 0, 0]], 5, 0.0, [(0, 1)]),
