@@ -126,7 +126,8 @@ class Runs:
         return self._figures(labeler)
 
     def _figures(self, labeler: IcnLabeler | Labeler) -> dict[str, float]:
-        result, seconds = evaluate_module(labeler, self._options.dev, self._console)  # type: ignore[arg-type]
+        dev, split = self._options.dev, self._options.dev_split
+        result, seconds = evaluate_module(labeler, dev, self._console, split)  # type: ignore[arg-type]
         return figures(result) | {"s/image": seconds}
 
     def _train(self, name: str) -> Path:
@@ -141,7 +142,8 @@ class Runs:
     def pictures(self, path: Path) -> None:
         """Photo, response maps, enhanced maps and segments of some images, a row each."""
         labeler = IcnLabeler(self._train(FULL), config=self.full)
-        dataset = load_dataset(self._options.dev, classes=labeler.classes)
+        dev, split = self._options.dev, self._options.dev_split
+        dataset = load_dataset(dev, split=split, classes=labeler.classes)
         rows = []
         for record in dataset.records[:: max(len(dataset) // _PICTURES, 1)][:_PICTURES]:
             image = load_image(record.path)
@@ -191,6 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--split", help="part of TRAIN")
+    parser.add_argument("--dev-split", help="part of DEV")
     parser.add_argument("--seed", dest="seeds", action="append", type=int)
     parser.add_argument("--only", action="append", choices=[*TRAINED, *INFERRED])
     parser.add_argument("--cascade", type=Path, help="a checkpoint with a trained module 1")

@@ -80,7 +80,7 @@ class IcnConfig:
         threshold: Where it is binarised.
         class_threshold: Classes below this probability are not there, where tags are unknown.
         saliency: A dataset with instance masks, of any classes, to train the network on in place of
-            pseudo labels.
+            pseudo labels; its images without masks teach nothing.
         attention_checkpoint: A trained ICN; what `calibration.attention` "prm" and "icn" read.
     """
 

@@ -197,10 +197,10 @@ class IcnTrainer:
         truth = dataset_truth(self.config.icn.saliency, salient)
 
         def from_truth(record: ImageRecord) -> list[Lesson]:
-            masks = truth[record.name].masks
-            if masks is None:
-                raise ValueError(f"icn.saliency: expected instance masks, {record.name} has none")
-            return self._salient_instances(record, torch.from_numpy(masks))
+            known = truth.get(record.name)
+            if known is None or known.masks is None:
+                return []
+            return self._salient_instances(record, torch.from_numpy(known.masks))
 
         return salient.records, from_truth
 
@@ -256,7 +256,7 @@ class IcnTrainer:
         known = {record.name: record for record in self._curriculum()[0]}
         records = [known[name] for name in store.names()]
         if not records:
-            raise ValueError(f"{self.lessons}: expected a peak in at least one image, got none")
+            raise ValueError(f"{self.lessons}: expected a peak and its mask in at least one image")
         named = list(network.named_parameters())
         old = [p for n, p in named if n.startswith(("trunk.", "stage5.")) and not _is_first(n)]
         new = [p for n, p in named if not n.startswith(("trunk.", "stage5.")) or _is_first(n)]

@@ -51,7 +51,7 @@ def test_union_of_best(scores, count, want):
 
 def test_match_takes_maps_of_any_size():
     regions, masks = halves()
-    small = torch.tensor([[[1.0, 0.0]]])
+    small = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])  # one row of the two
     assert match(small, regions, MatchingConfig()).argmax().item() == 0
     exact = masks[2:3].float()
     assert match(exact, regions, MatchingConfig()).argmax().item() == 2

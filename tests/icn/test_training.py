@@ -27,7 +27,7 @@ from labelpenet.training.loop import STATE
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("icn") / "scenes"
-    write_scenes(folder, 6, seed=1, test_count=0, size=(64, 64))
+    write_scenes(folder, 6, seed=1, test_count=3, size=(64, 64))  # which have masks
     return folder
 
 
@@ -95,6 +95,9 @@ def test_without_a_network(scenes, tmp_path):
 def test_saliency(scenes, tmp_path):
     train_icn(icn_config(saliency=str(scenes)), scenes, tmp_path, split="train")
     store = LessonStore(tmp_path / "lessons.parquet")
+    masked = {record.name for record in load_dataset(scenes, split="test").records}
+    assert store.names()
+    assert set(store.names()) <= masked
     assert all(store.lesson(name, 0).label == -1 for name in store.names())
 
 
@@ -197,5 +200,5 @@ def test_trainer_wants_a_peak(scenes, tmp_path, monkeypatch):
     dataset = load_dataset(scenes, split="train")
     trainer = IcnTrainer(icn_config(), dataset, tmp_path)
     monkeypatch.setattr(trainer, "_pseudo_labels", lambda record: [])
-    with pytest.raises(ValueError, match="expected a peak"):
+    with pytest.raises(ValueError, match="expected a peak and"):
         trainer.run()
