@@ -97,7 +97,7 @@ class CueNetwork(nn.Module):
         """The last features of every resolution of the trunk, then stage 5's."""
         levels: list[Tensor] = []
         size = x.shape[2:]
-        for layer in self.trunk:
+        for layer in self.trunk.children():
             following = layer(x)
             if following.shape[2:] != size and x.shape[1] != 4:
                 levels.append(x)
@@ -146,13 +146,8 @@ def enhance(network: CueNetwork, image: Tensor, cues: Tensor, config: IcnConfig)
 def _with_cue(layer: nn.Module) -> nn.Conv2d:
     """The first convolution with a fourth input; it sees a cue as it does light."""
     assert isinstance(layer, nn.Conv2d)
-    wider = nn.Conv2d(
-        4,
-        layer.out_channels,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,  # type: ignore[arg-type]
-    )
+    wider = nn.Conv2d(4, layer.out_channels, layer.kernel_size)  # type: ignore[arg-type]
+    wider.stride, wider.padding = layer.stride, layer.padding
     with torch.no_grad():
         wider.weight[:, :3] = layer.weight
         wider.weight[:, 3] = layer.weight.sum(1)

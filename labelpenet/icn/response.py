@@ -177,7 +177,7 @@ _LAYERS: dict[type[nn.Module], str] = {
 
 def _kind(node: torch.fx.Node, graph: torch.fx.GraphModule) -> str:
     if node.op == "call_function" and node.target in _FUNCTIONS:
-        return _FUNCTIONS[node.target]  # type: ignore[index]
+        return _FUNCTIONS[node.target]
     if node.op == "call_module":
         layer = graph.get_submodule(str(node.target))
         plain = not isinstance(layer, nn.Conv2d) or (
