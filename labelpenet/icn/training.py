@@ -37,7 +37,6 @@ from labelpenet.training.trunk import fit_classifier, load_crop
 from labelpenet.types import Dataset, ImageRecord
 
 CLASSIFIER_STAGE, NETWORK_STAGE = 6, 7  # behind the cascade's, in the log
-_CUES_OF_A_SALIENCY_IMAGE = 5  # classes whose peaks are matched with its masks
 
 
 def train_icn(
@@ -219,11 +218,8 @@ class IcnTrainer:
     def _salient_instances(self, record: ImageRecord, masks: Tensor) -> list[Lesson]:
         """Each salient instance with the response map of the highest IoU (3.2)."""
         image = load_image(record.path)
-        classes = tuple(range(len(self.icn.classes)))
-        cues = find_cues(self.icn.classifier, image, self.config, classes)
-        likely = cues.probabilities.unique().sort(descending=True).values
-        least = likely[:_CUES_OF_A_SALIENCY_IMAGE].amin() if len(likely) else 0.0
-        maps = cues.maps[cues.probabilities >= least]
+        cues = find_cues(self.icn.classifier, image, self.config, None)
+        maps = cues.maps
         if len(maps) == 0 or len(masks) == 0:
             return []
         flat = at_size(maps, (masks.shape[1], masks.shape[2])).cpu().flatten(1)
