@@ -226,14 +226,9 @@ class IcnTrainer:
         inside = masks.flatten(1).float() @ flat.T
         either = masks.flatten(1).sum(1)[:, None] + flat.sum(1) - inside
         iou, best = (inside / either.clamp(min=1)).max(1)
-        labels = torch.full((len(masks),), -1)
-        return [
-            lesson
-            for lesson, value in zip(
-                self._at_network_size(labels, maps[best], masks), iou, strict=True
-            )
-            if value > 0
-        ]
+        seen = iou > 0
+        labels = torch.full((int(seen.sum()),), -1)
+        return self._at_network_size(labels, maps[best[seen]], masks[seen])
 
     def _at_network_size(self, labels: Tensor, cues: Tensor, masks: Tensor) -> list[Lesson]:
         shorter = self.config.icn.size
