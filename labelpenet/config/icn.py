@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -20,6 +20,8 @@ class PeakConfig:
         reach: A peak is the largest response of the cells at most this far away in row and column.
         threshold: Peaks below this share of the class's strongest response are dropped.
         limit: At most this many peaks of a class, strongest first.
+        smooth: Deviation, in pixels at the classifier's size, of a Gaussian over the response maps;
+            0 takes them as they are.
         positive: Back-propagation through positive weights alone (Zhou et al., 2018) instead of the
             plain gradient of eq. 2.
     """
@@ -28,6 +30,7 @@ class PeakConfig:
     reach: Annotated[int, Field(ge=0, le=1000)] = 2
     threshold: Fraction = 0.3
     limit: Count = 8
+    smooth: Annotated[float, Field(ge=0, le=100)] = 0.0
     positive: bool = False
 
 
@@ -36,6 +39,8 @@ class MatchingConfig:
     """The matching score between a map and a segment (eq. 5).
 
     Attributes:
+        score: `equation` is eq. 5. `overlap` is the soft IoU of map and segment, which the other
+            fields do not change: eq. 5 prefers a part that a map covers well to the whole.
         alpha: Weight of the map inside the segment.
         beta: Weight of the map's contour inside it.
         gamma: Weight of the background inside it: below 0 suppresses.
@@ -46,6 +51,7 @@ class MatchingConfig:
         nms: Mask IoU above which the lower scored of two instances of a class is dropped.
     """
 
+    score: Literal["equation", "overlap"] = "equation"
     alpha: float = 0.95
     beta: float = 0.1
     gamma: float = -0.8

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labelpenet.config import Config, MatchingConfig
@@ -57,7 +59,8 @@ def find_cues(
     else:
         classes = list(tags)
     peaks, shares = classifier.list_peaks(responses.maps, classes)
-    maps = responses.of(peaks)[:, : seen.shape[1], : seen.shape[2]]
+    maps = smoothed(responses.of(peaks), config.icn.peaks.smooth)
+    maps = maps[:, : seen.shape[1], : seen.shape[2]]
     return Cues(scaled(maps), peaks[:, 0], shares, probability[peaks[:, 0]])
 
 
@@ -75,9 +78,12 @@ def propose_segments(image: np.ndarray, config: Config) -> tuple[Tensor, RegionM
 
 
 def match(maps: Tensor, regions: RegionMasks, config: MatchingConfig) -> Tensor:
-    """Scores [P, R] of segments for maps [P, h, w] in [0, 1], of any size (eq. 5)."""
+    """Scores [P, R] of segments for maps [P, h, w] in [0, 1], of any size: eq. 5 or soft IoU."""
+    at_image = at_size(maps, regions.size).cpu()
+    if config.score == "overlap":
+        return overlaps(at_image, regions)
     return matching_scores(
-        at_size(maps, regions.size).cpu(),
+        at_image,
         regions,
         config.alpha,
         config.beta,
@@ -85,6 +91,23 @@ def match(maps: Tensor, regions: RegionMasks, config: MatchingConfig) -> Tensor:
         rebalance=config.rebalance,
         shares=config.shares,
     )
+
+
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """Maps [P, H, W] under a Gaussian of deviation `sigma` in pixels; nothing lies outside them.
+
+    Example:
+        >>> smoothed(torch.tensor([[[0.0, 1.0, 0.0]]]), 0.5)
+        tensor([[[0.0837, 0.6187, 0.0837]]])
+    """
+    if sigma == 0 or len(maps) == 0:
+        return maps
+    reach = math.ceil(3 * sigma)
+    weights = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    weights = torch.exp(-weights.square() / (2 * sigma**2))
+    weights = weights / weights.sum()
+    rows = F.conv2d(maps[:, None], weights[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(rows, weights[None, None, None, :], padding=(0, reach))[:, 0]
 
 
 def at_size(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,15 @@ from icn_scenes import icn_config
 from tiny_cascade import CLASSES
 
 from labelpenet.config import MatchingConfig
-from labelpenet.icn.cues import at_size, find_cues, match, overlaps, propose_segments, union_of_best
+from labelpenet.icn.cues import (
+    at_size,
+    find_cues,
+    match,
+    overlaps,
+    propose_segments,
+    smoothed,
+    union_of_best,
+)
 from labelpenet.icn.model import Icn
 from labelpenet.icn.predictor import mask_nms
 from labelpenet.icn.store import Lesson, LessonStore
@@ -56,7 +64,20 @@ def test_match_takes_maps_of_any_size():
     exact = masks[2:3].float()
     assert match(exact, regions, MatchingConfig()).argmax().item() == 2
     assert overlaps(exact, regions)[0].tolist() == [0, 0, 1, 0.5]
+    by_overlap = match(exact, regions, MatchingConfig(score="overlap"))
+    assert torch.equal(by_overlap, overlaps(exact, regions))
     assert at_size(torch.zeros(0, 3, 3), (5, 6)).shape == (0, 5, 6)
+
+
+def test_smoothed_maps_keep_their_mass():
+    maps = torch.zeros(2, 21, 23)
+    maps[0, 10, 11] = 2.0
+    got = smoothed(maps, 2.0)
+    assert got[0].sum().item() == pytest.approx(2.0, rel=1e-5)
+    assert got[0].argmax() == maps[0].argmax()
+    assert not got[1].any()
+    assert smoothed(maps, 0) is maps
+    assert smoothed(maps[:0], 2.0).shape == (0, 21, 23)
 
 
 def test_cues(icn):
