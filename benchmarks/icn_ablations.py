@@ -37,17 +37,24 @@ from .ladder import RESULTS, evaluate_module, figures, markdown
 from .machine import describe
 
 FULL = "full"
+_EQUATION = ("icn.matching.score=equation",)
 # By name, the settings that differ from the full run's. These train a network of their own ...
 TRAINED: dict[str, tuple[str, ...]] = {
     FULL: (),
     "without CFM and DFM": ("icn.fusion=false",),
     "without the PRM": ("icn.prm_input=false",),
-    "without rebalance": ("icn.matching.rebalance=false",),
+    "equation 5": _EQUATION,
+    "equation 5 without rebalance": (*_EQUATION, "icn.matching.rebalance=false"),
 }
 # ... and these run the full one's otherwise.
 INFERRED: dict[str, tuple[str, ...]] = {
     "without ICN": ("icn.steps=0",),
-    "PRM baseline": ("icn.steps=0", "icn.matching.rebalance=false"),
+    "PRM baseline": (
+        *_EQUATION,
+        "icn.steps=0",
+        "icn.matching.rebalance=false",
+        "icn.peaks.smooth=0",
+    ),
     "1 step": ("icn.steps=1",),
     "2 steps": ("icn.steps=2",),
     "3 steps": ("icn.steps=3",),

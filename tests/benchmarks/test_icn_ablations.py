@@ -15,7 +15,7 @@ from labelpenet.models.cascade import save_checkpoint
 
 __all__ = ["one_thread"]
 ablations = importlib.import_module("benchmarks.icn_ablations")
-NAMES = ("full", "without CFM and DFM", "without rebalance", "PRM baseline", "2 steps")
+NAMES = ("full", "without CFM and DFM", "equation 5 without rebalance", "PRM baseline", "2 steps")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_rows(table):
 def test_the_classifier_is_shared(table):
     folder = table[0] / "runs" / "seed0"
     full, _ = load_icn(folder / "full" / "icn.pt")
-    for name in ("without-CFM-and-DFM", "without-rebalance"):
+    for name in ("without-CFM-and-DFM", "equation-5-without-rebalance"):
         other, _ = load_icn(folder / name / "icn.pt")
         ours, theirs = full.classifier.state_dict(), other.classifier.state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
