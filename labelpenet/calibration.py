@@ -106,6 +106,7 @@ def calibrate(
     proposals: Proposals,
     candidates: Sequence[Candidate],
     config: CalibrationConfig,
+    attention: Tensor | None = None,
 ) -> Calibrated:
     """Attention and heat-map of each candidate, combined, then dense CRF -> masks and boxes.
 
@@ -116,9 +117,12 @@ def calibrate(
         proposals: What the head said.
         candidates: K objects.
         config: The rules.
+        attention: [K, H, W] >= 0 in place of Excitation BP's.
     """
     size = (image.shape[0], image.shape[1])
-    attention = scale_to_one(_attention(proposals, candidates, size, config))
+    if attention is None:
+        attention = _attention(proposals, candidates, size, config)
+    attention = scale_to_one(attention)
     heat_map = heat_maps(proposals, [c.heat for c in candidates], size, config)
     if config.combine in (Combine.BOX, Combine.CLASS_MAP):
         confidence = _filled([c.box for c in candidates], size)

@@ -73,6 +73,13 @@ Threads = Annotated[
 ]
 
 
+class Method(str, Enum):
+    """The systems that labels come from: Label-PEnet's cascade, or ICN."""
+
+    CASCADE = "cascade"
+    ICN = "icn"
+
+
 class ExportFormat(str, Enum):
     """Formats that `labelpenet export` writes."""
 
@@ -169,6 +176,9 @@ def train(
         typer.Option(min=1, max=5, help="Last stage: 1 to 4 a module, 5 forward-backward."),
     ] = 5,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    method: Annotated[
+        Method, typer.Option(help="icn trains the second system, see docs/icn.md.")
+    ] = Method.CASCADE,
 ) -> None:
     """Train modules 1 to 4 in order, then forward-backward, from image-level tags alone.
 
@@ -183,6 +193,12 @@ def train(
 
     named = [] if weights is None else [f"model.weights={json.dumps(weights)}"]
     settings = load_config(config, [*(overrides or ()), *named])
+    if method is Method.ICN:
+        from labelpenet.icn.training import train_icn
+
+        checkpoint = train_icn(settings, source, out, split=split, device=device, console=console)
+        console.print(f"checkpoint: [bold]{checkpoint}")
+        return
     checkpoint = train_cascade(
         settings,
         source,
@@ -235,6 +251,12 @@ def label(
         bool,
         typer.Option(help="Ask the other one of modules 3 and 4 too: part of the quality."),
     ] = True,
+    method: Annotated[
+        Optional[Method],  # noqa: UP045
+        typer.Option(
+            help="Refuse a checkpoint of another one.", show_default="the checkpoint's own"
+        ),
+    ] = None,
 ) -> None:
     """Write instance masks for every image: labels.json (COCO, RLE) and an HTML page.
 
@@ -255,6 +277,7 @@ def label(
         device=device,
         min_quality=min_quality,
         agreement=agreement,
+        method=None if method is None else method.value,
         console=console,
     )
     filtered = f"{summary.filtered} below quality {min_quality:g} left out, " if min_quality else ""

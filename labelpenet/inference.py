@@ -24,6 +24,7 @@ from labelpenet.candidates import tagged_candidates, tagged_proposals
 from labelpenet.class_maps import ClassMaps, class_maps
 from labelpenet.config import Config
 from labelpenet.data.transforms import flip_image, resize_image
+from labelpenet.icn.attention import icn_attention
 from labelpenet.models.backbones import FcHead
 from labelpenet.models.boxes import Frame, clip
 from labelpenet.models.cascade import Cascade
@@ -68,6 +69,7 @@ class Predictor:
         self.device = next(cascade.parameters()).device
         self._weights: dict[int, PositiveWeights] = {}
         self._cells: tuple[Tensor, Tensor] | None = None
+        self._attend = icn_attention(self.config, cascade.classes, self.device)
 
     @torch.no_grad()
     def __call__(
@@ -239,7 +241,8 @@ class Predictor:
         weights = self._positive(1, module.fc, module.fc8c)
         head = tagged_proposals(output, boxes, classes, weights)
         candidates = tagged_candidates(output, head, classes, size, self.config.calibration, maps)
-        result = calibrate(image, head, candidates, self.config.calibration)
+        attention = None if self._attend is None else self._attend(image, candidates)
+        result = calibrate(image, head, candidates, self.config.calibration, attention)
         scores = torch.tensor([c.score for c in candidates])
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
         if tags is None:  # the tag itself is a guess then
@@ -284,7 +287,8 @@ class Predictor:
                 found.labels, found.scores, boxes, found.members, margins(found), strict=True
             )
         ]
-        result = calibrate(image, head, candidates, self.config.calibration)
+        attention = None if self._attend is None else self._attend(image, candidates)
+        result = calibrate(image, head, candidates, self.config.calibration, attention)
         instances = Instances(
             boxes.cpu().float(), found.labels.cpu(), found.scores.cpu(), result.masks.cpu()
         )

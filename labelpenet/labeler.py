@@ -84,7 +84,7 @@ class Labeler:
         self.proposals = proposals
         self.checkpoint = Path(checkpoint)
         self._traced: Container[str] = ()
-        self.predictor = Predictor(cascade.to(_usable(device)))
+        self.predictor = Predictor(cascade.to(usable_device(device)))
 
     @property
     def job(self) -> str:
@@ -118,7 +118,7 @@ class Labeler:
         return result
 
 
-def _usable(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
     """The device, after a try: torch tells what is missing with errors of several types."""
     try:
         found = torch.device(device)

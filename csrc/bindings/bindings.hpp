@@ -27,6 +27,8 @@ void bind_excitation(py::module_& m);
 void bind_attention(py::module_& m);
 void bind_dense_crf(py::module_& m);
 void bind_selective_search(py::module_& m);
+void bind_peaks(py::module_& m);
+void bind_matching(py::module_& m);
 
 // The Python layer has validated already and speaks to the user; these stop a wrong call from
 // inside the package before it can touch memory. Expected sizes of -1 match anything.

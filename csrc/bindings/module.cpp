@@ -9,4 +9,6 @@ PYBIND11_MODULE(LABELPENET_MODULE, m) {
   labelpenet::bind_attention(m);
   labelpenet::bind_dense_crf(m);
   labelpenet::bind_selective_search(m);
+  labelpenet::bind_peaks(m);
+  labelpenet::bind_matching(m);
 }

@@ -3,8 +3,10 @@
 `labelpenet/presets/` holds complete files for smaller machines than the paper's.
 """
 
+from labelpenet.config.icn import IcnConfig, MatchingConfig, PeakConfig
 from labelpenet.config.load import ConfigError, config_from_dict, load_config, presets
 from labelpenet.config.settings import (
+    Attention,
     BackboneName,
     BoxRule,
     CalibrationConfig,
@@ -20,6 +22,7 @@ from labelpenet.config.settings import (
 )
 
 __all__ = [
+    "Attention",
     "BackboneName",
     "BoxRule",
     "CalibrationConfig",
@@ -29,8 +32,11 @@ __all__ = [
     "CrfConfig",
     "DetectionConfig",
     "GroupScore",
+    "IcnConfig",
+    "MatchingConfig",
     "ModelConfig",
     "Optimizer",
+    "PeakConfig",
     "ProposalConfig",
     "TrainConfig",
     "config_from_dict",

@@ -12,14 +12,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-_STRICT = ConfigDict(extra="forbid")
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+from labelpenet.config.bounds import STRICT as _STRICT
+from labelpenet.config.bounds import Count, Fraction, NonNegative, Positive
+from labelpenet.config.icn import IcnConfig
 
 
 class BackboneName(str, Enum):
@@ -64,6 +62,18 @@ class GroupScore(str, Enum):
     COMBINED = "combined"
     HEAT_MAP = "heat_map"
     CLASS_MAP = "class_map"
+
+
+class Attention(str, Enum):
+    """Where a candidate's attention map comes from.
+
+    Excitation Backprop of its proposals (the paper), or what an ICN sees of its class inside its
+    box: peak response maps, or these as enhanced by the network.
+    """
+
+    EXCITATION = "excitation"
+    PRM = "prm"
+    ICN = "icn"
 
 
 class BoxRule(str, Enum):
@@ -147,6 +157,8 @@ class CalibrationConfig:
     Attributes:
         score: What ranks the proposals of module 1; the top one's group is the object.
         nms_threshold: IoU above which the top proposal takes another into its group.
+        attention: Where the attention map comes from; `prm` and `icn` need
+            `icn.attention_checkpoint`.
         projection: How a 7 x 7 map is laid into its box.
         combine: How attention and heat-map become one confidence map.
         heat_area_power: A proposal adds score / area^power to the heat-map; 0 is the paper's sum,
@@ -160,6 +172,7 @@ class CalibrationConfig:
 
     score: GroupScore = GroupScore.HEAT_MAP
     nms_threshold: Fraction = 0.3
+    attention: Attention = Attention.EXCITATION
     projection: typing.Literal["bilinear", "mass"] = "bilinear"
     combine: Combine = Combine.GEOMETRIC
     heat_area_power: NonNegative = 0.0
@@ -316,6 +329,7 @@ class Config:
     calibration: CalibrationConfig = CalibrationConfig()
     detection: DetectionConfig = DetectionConfig()
     train: TrainConfig = TrainConfig()
+    icn: IcnConfig = IcnConfig()
     seed: int = 0
     test_scales: tuple[Count, ...] = ()
     test_flip: bool = False

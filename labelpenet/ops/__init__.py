@@ -10,7 +10,9 @@ from labelpenet.ops.dense_crf import (
     unary_from_probability,
 )
 from labelpenet.ops.excitation import PositiveWeights, excitation_maps, positive_weights
+from labelpenet.ops.matching import contour, matching_scores, region_sums
 from labelpenet.ops.nms import nms, nms_groups, nms_owners
+from labelpenet.ops.peaks import find_peaks
 from labelpenet.ops.roi_pool import roi_pool
 from labelpenet.ops.selective_search import (
     RegionMasks,
@@ -26,13 +28,17 @@ __all__ = [
     "RegionMasks",
     "accumulate_boxes",
     "box_iou",
+    "contour",
     "dense_crf",
     "excitation_maps",
+    "find_peaks",
+    "matching_scores",
     "nms",
     "nms_groups",
     "nms_owners",
     "positive_weights",
     "project_attention",
+    "region_sums",
     "roi_pool",
     "selective_search",
     "selective_search_regions",

@@ -126,7 +126,8 @@ def stage_title(number: int) -> str:
     """
     if 1 <= number <= len(MODULES):
         return f"Module {number}: {MODULES[number - 1]}"
-    return {0: "Trunk", len(MODULES) + 1: "Forward-backward"}.get(number, f"Stage {number}")
+    others = {0: "Trunk", 5: "Forward-backward", 6: "ICN: classifier", 7: "ICN: cue propagation"}
+    return others.get(number, f"Stage {number}")
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ hand, and hands every module a head that knows them already.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,18 @@ _SMALLEST, _LARGEST = 0.8, 1.5
 _BRIGHTNESS = 0.3
 # Steps of the convex fit of the classifier, and the weight of its squared norm.
 _FIT_STEPS, _FIT_DECAY = 60, 0.03
+
+
+class TagClassifier(Protocol):
+    """What fit_classifier fits: a linear classifier of an image's features [1, D]."""
+
+    classifier: nn.Linear
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] -> [N, D]."""
+
+    def eval(self) -> object:
+        """Turns dropout off."""
 
 
 class TrunkClassifier(nn.Module):
@@ -110,7 +123,7 @@ def trunk_stage(cascade: Cascade, classifier: TrunkClassifier) -> Stage:
 
 
 def fit_classifier(
-    classifier: TrunkClassifier,
+    classifier: TagClassifier,
     records: Sequence[ImageRecord],
     config: Config,
     console: Console | None,

@@ -10,9 +10,12 @@ import torch
 from tolerances import assert_near
 
 from labelpenet.ops import (
+    RegionMasks,
     accumulate_boxes,
     dense_crf,
     excitation_maps,
+    find_peaks,
+    matching_scores,
     nms_groups,
     nms_owners,
     positive_weights,
@@ -102,6 +105,28 @@ def accumulate_case(count=61, size=(51, 83)):
     return accumulate_boxes, (torch.randn(count), boxes_in(count, *size), index, 3, size)
 
 
+def responses(maps, sigma, window):
+    return find_peaks(maps, sigma, window)[0]
+
+
+def peaks_case(count=7, size=(23, 31)):
+    return responses, (torch.randn(count, *size), 2.5, 5)
+
+
+def scores(maps, counts, offsets, size):
+    return matching_scores(maps, RegionMasks(counts, offsets, size))
+
+
+def matching_case(count=45, size=(51, 67), maps=5):
+    """Regions of three runs each."""
+    pixels = size[0] * size[1]
+    cuts = torch.randint(pixels + 1, (count, 2)).sort(1).values
+    ends = torch.cat((cuts, torch.full((count, 1), pixels)), 1)
+    counts = ends.diff(dim=1, prepend=torch.zeros(count, 1, dtype=torch.int64)).int()
+    offsets = 3 * torch.arange(count + 1)
+    return scores, (torch.rand(maps, *size), counts.flatten(), offsets, size)
+
+
 def crf_case(maps=3, labels=2, size=(23, 31)):
     image = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
     return dense_crf, (image, torch.rand(maps, labels, *size))
@@ -113,6 +138,8 @@ CASES = {
     "excitation_maps": excitation_case,
     "project_attention": project_case,
     "accumulate_boxes": accumulate_case,
+    "find_peaks": peaks_case,
+    "matching_scores": matching_case,
     "dense_crf": crf_case,
 }
 every_op = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -168,6 +195,8 @@ def test_image_sizes(size):
     check(*project_case(count=40, size=size, mode="mass"), factor=10)
     check(*accumulate_case(count=40, size=size))
     check(*nms_case(count=40, size=size))
+    check(*matching_case(count=40, size=size, maps=2))
+    check(*peaks_case(count=2, size=size))
     cells = tuple(max(1, side // 8) for side in size)  # 4000 x 4000: beyond shared memory
     check(*roi_pool_case(count=10, size=cells, channels=5))
 

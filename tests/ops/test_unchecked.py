@@ -5,14 +5,17 @@ import torch
 
 from labelpenet import _C, reference
 from labelpenet.ops import (
+    RegionMasks,
     _check,
     _extension,
     accumulate_boxes,
     dense_crf,
     excitation_maps,
+    find_peaks,
     nms_groups,
     nms_owners,
     project_attention,
+    region_sums,
     roi_pool,
 )
 
@@ -127,6 +130,40 @@ def test_nms(unchecked):
     assert owner.tolist() == [0, 0, 2, 3, 4]
     with pytest.raises(ValueError, match="boxes: expected finite"):  # it waits, so it can tell
         nms_groups(boxes, scores, torch.zeros(5, dtype=torch.int64), 0.5)
+
+
+@pytest.mark.parametrize("number", [NAN, INF, -INF, 3e38])
+def test_peaks(unchecked, number, monkeypatch):
+    maps = torch.randn(2, 9, 11)
+    good = maps[1:].clone()
+    maps[0, 4, 5] = number
+    response, peaks = find_peaks(maps, 1.0)
+    assert torch.isfinite(response).all()
+    if number != 3e38:
+        assert not response[0].any()
+        assert not peaks[0].any()
+    monkeypatch.setattr(_extension, "_active", _C)
+    for got, want in zip((response, peaks), find_peaks(good, 1.0), strict=True):
+        assert torch.equal(got[1:], want)
+
+
+def test_region_sums(unchecked, monkeypatch):
+    maps = torch.rand(2, 4, 5)
+    changed = maps.clone()
+    changed[0, 1, 2], changed[0, 3, 3], changed[1, 0, 0] = NAN, 2.0, -INF
+    counts = torch.tensor([3, 7, 10, 4, 2**31 - 1, -5, 2, 0, 20]).int()
+    offsets = torch.tensor([0, 3, 5, 7, 9, 2**62, -(2**62)])
+    sums, areas = region_sums(changed, RegionMasks(counts, offsets, (4, 5)))
+    assert areas[:4].tolist() == [7, 16, 2, 20]  # runs end at the image's edge
+    monkeypatch.setattr(_extension, "_active", _C)
+    bad = (changed.abs() <= 1).logical_not()
+    fit = RegionMasks(
+        torch.tensor([3, 7, 10, 4, 16, 0, 2, 18, 0, 20]).int(),
+        torch.tensor([0, 3, 5, 8, 10]),
+        (4, 5),
+    )
+    want, _ = region_sums(maps.masked_fill(bad, 0), fit)
+    assert torch.equal(sums[:, :4], want)
 
 
 def test_the_environment_has_a_device_checked(monkeypatch):

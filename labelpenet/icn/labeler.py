@@ -1,0 +1,64 @@
+"""A trained ICN as one callable: a photo and its tags in, instance masks out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from labelpenet.config import Config
+from labelpenet.icn.model import load_icn
+from labelpenet.icn.predictor import MODULE, IcnPredictor
+from labelpenet.labeler import usable_device
+from labelpenet.types import Labelling
+
+
+class IcnLabeler:
+    """Labels images with one checkpoint.
+
+    Args:
+        checkpoint: Written by `labelpenet train --method icn`.
+        use_tags: Whether an image's tags are taken as true: nothing else is found then. Without,
+            the classifier guesses them.
+        device: Where the networks run.
+        config: Settings to run with, such as other steps; None are the checkpoint's own.
+
+    Raises:
+        CheckpointError: The file cannot be used.
+        ValueError: The device is unknown or not there.
+    """
+
+    module = MODULE
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        use_tags: bool = True,
+        device: str | torch.device = "cpu",
+        config: Config | None = None,
+    ) -> None:
+        icn, _ = load_icn(checkpoint)
+        self.classes = icn.classes
+        self.config = icn.config if config is None else config
+        self.use_tags = use_tags
+        self.checkpoint = Path(checkpoint)
+        self.predictor = IcnPredictor(icn.to(usable_device(device)), self.config)
+
+    @property
+    def job(self) -> str:
+        """What decides the labels, in words: another job's leftovers are not mixed with these."""
+        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:12]
+        source = "given tags" if self.use_tags else "guessed tags"
+        return f"checkpoint {digest}, ICN {self.config.fingerprint()}, {source}"
+
+    def with_trace(self, names: Container[str]) -> IcnLabeler:
+        """Its pictures come with every image."""
+        return self
+
+    def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
+        """Labels one image [H, W, 3] uint8."""
+        return self.predictor(image, tags if self.use_tags and tags else None)

@@ -1,0 +1,348 @@
+"""Training ICN: the classifier from tags, its pseudo labels, the cue-propagation network.
+
+A run's folder holds `classifier.pt`, `lessons.parquet`, `icn.pt`, `losses.csv` and, while a stage
+is under way, `state.pt`. The same call on the same folder goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+
+from labelpenet.config import Config
+from labelpenet.data import check_for_training, load_dataset
+from labelpenet.data.images import load_image
+from labelpenet.data.transforms import flip_image, resize_image, resized_shape, to_tensor
+from labelpenet.evaluation.files import dataset_truth
+from labelpenet.icn.cues import at_size, find_cues, match, propose_segments, union_of_best
+from labelpenet.icn.model import CLASSIFIER, NETWORK, Icn, load_icn, save_icn
+from labelpenet.icn.network import scaled
+from labelpenet.icn.store import Lesson, LessonStore
+from labelpenet.models.cascade import CheckpointError
+from labelpenet.models.detection import Losses
+from labelpenet.progress import track
+from labelpenet.report.training import LOSSES, write_training_page
+from labelpenet.training.engine import Engine
+from labelpenet.training.examples import Example
+from labelpenet.training.loop import STATE, Stage, Values, run_stage
+from labelpenet.training.optimization import Groups
+from labelpenet.training.trainer import refuse
+from labelpenet.training.trunk import fit_classifier, load_crop
+from labelpenet.types import Dataset, ImageRecord
+
+CLASSIFIER_STAGE, NETWORK_STAGE = 6, 7  # behind the cascade's, in the log
+
+
+def train_icn(
+    config: Config,
+    source: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    device: str = "cpu",
+    console: Console | None = None,
+) -> Path:
+    """Reads a dataset and trains; goes on where a stopped run was.
+
+    Args:
+        config: All settings.
+        source: As load_dataset takes it; its tags alone are read.
+        out: The run's folder.
+        split: Part of the dataset.
+        device: Where it runs; see Engine.
+        console: Where progress goes; None is silent.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        TrainingError: Images that cannot be used, all listed.
+        CheckpointError: A folder whose checkpoints were made with other settings or classes.
+        WeightsError: The weights file is missing, broken or of another network.
+    """
+    dataset = load_dataset(source, split=split)
+    refuse(check_for_training(dataset))
+    trainer = IcnTrainer(config, dataset, out, device, console)
+    checkpoint = trainer.run()
+    if (out / LOSSES).exists():
+        write_training_page(out)
+    return checkpoint
+
+
+class IcnTrainer:
+    """One run of both stages, in one process.
+
+    Args:
+        config: All settings.
+        dataset: Training images with tags.
+        out: The run's folder.
+        device: Where it runs.
+        console: Where progress goes; None is silent.
+
+    Raises:
+        CheckpointError: A folder whose checkpoints were made with other settings or classes.
+        ValueError: More than one process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        out: Path,
+        device: str = "cpu",
+        console: Console | None = None,
+    ) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.out = out
+        self.console = console
+        self.engine = Engine(config, device)
+        if self.engine.processes > 1:
+            raise ValueError("train --method icn: expected one process, got several")
+        out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.seed)
+        self.icn, self.done = self._resume()
+        self.icn.to(self.engine.device)
+
+    def run(self) -> Path:
+        """Trains what is not trained yet; returns the checkpoint."""
+        if self.done < CLASSIFIER:
+            self._train_classifier()
+        if self.done < NETWORK and self.config.icn.network_steps:
+            if not self.lessons.exists():
+                LessonStore.write(self.lessons, self._lessons())
+            self._train_network()
+        self.icn.eval()
+        return self.checkpoint(self.done)
+
+    def checkpoint(self, trained: int) -> Path:
+        """File of the networks after a stage."""
+        return self.out / ("classifier.pt" if trained == CLASSIFIER else "icn.pt")
+
+    @property
+    def lessons(self) -> Path:
+        """File of the cues and their pseudo labels."""
+        return self.out / "lessons.parquet"
+
+    def _resume(self) -> tuple[Icn, int]:
+        for trained in (NETWORK, CLASSIFIER):
+            path = self.checkpoint(trained)
+            if not path.exists():
+                continue
+            icn, _ = load_icn(path)
+            same = _comparable(self.config) == _comparable(icn.config)
+            if not same or icn.classes != self.dataset.classes:
+                raise CheckpointError(
+                    f"{path}: made with other settings or classes; use another folder, or the same "
+                    "settings to go on"
+                )
+            return icn, trained
+        return Icn(self.config, self.dataset.classes), 0
+
+    def _finish(self, trained: int) -> None:
+        save_icn(self.checkpoint(trained), self.icn, trained)
+        (self.out / STATE).unlink(missing_ok=True)
+        self.done = trained
+
+    def _train_classifier(self) -> None:
+        classifier, train = self.icn.classifier, self.config.train
+        if not (self.out / STATE).exists() and self.config.model.weights is not None:
+            fit_classifier(classifier, self.dataset.records, self.config, self.console)
+        if self.config.icn.classifier_steps:
+            last = [p for n, p in classifier.named_parameters() if n.startswith("classifier.")]
+            before = [
+                p for n, p in classifier.named_parameters() if not n.startswith("classifier.")
+            ]
+            stage = Stage(
+                CLASSIFIER_STAGE,
+                "classifier",
+                classifier,
+                _groups({train.trunk_rate: before, train.rate: last}, train.weight_decay),
+                self.config.icn.classifier_steps,
+                train.trunk_batch,
+                self._classifier_losses,
+                load_crop,
+                decay_at=0.5,  # the paper's 10 of 20 epochs
+            )
+            run_stage(stage, self.config, self.engine, self.dataset.records, self.out, self.console)
+        self._finish(CLASSIFIER)
+
+    def _classifier_losses(self, _: int, examples: Sequence[Example]) -> tuple[Losses, Values]:
+        scores = self.icn.classifier(torch.stack([example.image for example in examples]))
+        truth = torch.zeros_like(scores.tags)
+        for row, example in zip(truth, examples, strict=True):
+            row[list(example.record.labels)] = 1
+        return {
+            "tags": F.binary_cross_entropy_with_logits(scores.tags, truth),
+            "peaks": F.binary_cross_entropy_with_logits(scores.peaks, truth),
+        }, {}
+
+    def _lessons(self) -> Iterator[tuple[str, list[Lesson]]]:
+        self.icn.eval()
+        records, teach = self._curriculum()
+        for record in track(records, "pseudo labels", len(records), self.console):
+            yield record.name, teach(record)
+
+    def _curriculum(self) -> tuple[Sequence[ImageRecord], Callable[[ImageRecord], list[Lesson]]]:
+        if self.config.icn.saliency is None:
+            return self.dataset.records, self._pseudo_labels
+        salient = load_dataset(self.config.icn.saliency)
+        truth = dataset_truth(self.config.icn.saliency, salient)
+
+        def from_truth(record: ImageRecord) -> list[Lesson]:
+            known = truth.get(record.name)
+            if known is None or known.masks is None:
+                return []
+            return self._salient_instances(record, torch.from_numpy(known.masks))
+
+        return salient.records, from_truth
+
+    def _pseudo_labels(self, record: ImageRecord) -> list[Lesson]:
+        """Every peak of a tag, with the union of the segments that match its response map best."""
+        image = load_image(record.path)
+        cues = find_cues(self.icn.classifier, image, self.config, record.labels)
+        _, regions = propose_segments(image, self.config)
+        if len(cues.maps) == 0 or len(regions) == 0:
+            return []
+        matching = self.config.icn.matching
+        scores = match(cues.maps, regions, matching)
+        masks = [union_of_best(row, regions, matching.union) for row in scores]
+        return self._at_network_size(cues.labels, cues.maps, torch.stack(masks))
+
+    def _salient_instances(self, record: ImageRecord, masks: Tensor) -> list[Lesson]:
+        """Each salient instance with the response map of the highest IoU (3.2)."""
+        image = load_image(record.path)
+        cues = find_cues(self.icn.classifier, image, self.config, None)
+        maps = cues.maps
+        if len(maps) == 0 or len(masks) == 0:
+            return []
+        flat = at_size(maps, (masks.shape[1], masks.shape[2])).cpu().flatten(1)
+        inside = masks.flatten(1).float() @ flat.T
+        either = masks.flatten(1).sum(1)[:, None] + flat.sum(1) - inside
+        iou, best = (inside / either.clamp(min=1)).max(1)
+        seen = iou > 0
+        labels = torch.full((int(seen.sum()),), -1)
+        return self._at_network_size(labels, maps[best[seen]], masks[seen])
+
+    def _at_network_size(self, labels: Tensor, cues: Tensor, masks: Tensor) -> list[Lesson]:
+        shorter = self.config.icn.size
+        size, _ = resized_shape(masks.shape[1], masks.shape[2], shorter, 3 * shorter)
+        small = scaled(at_size(cues, size)).cpu()
+        shapes = at_size(masks.float(), size) >= 0.5
+        return [
+            Lesson(int(label), cue, shape)
+            for label, cue, shape in zip(labels, small, shapes, strict=True)
+            if bool(shape.any())
+        ]
+
+    def _train_network(self) -> None:
+        settings, network = self.config.icn, self.icn.network
+        store = LessonStore(self.lessons)
+        known = {record.name: record for record in self._curriculum()[0]}
+        records = [known[name] for name in store.names()]
+        if not records:
+            raise ValueError(f"{self.lessons}: expected a peak and its mask in at least one image")
+        named = list(network.named_parameters())
+        old = [p for n, p in named if n.startswith(("trunk.", "stage5.")) and not _is_first(n)]
+        new = [p for n, p in named if not n.startswith(("trunk.", "stage5.")) or _is_first(n)]
+        rates = {settings.network_rate: new}
+        if settings.network_trunk_rate:
+            rates.setdefault(settings.network_rate * settings.network_trunk_rate, []).extend(old)
+        else:
+            for parameter in old:
+                parameter.requires_grad_(False)
+        stage = Stage(
+            NETWORK_STAGE,
+            "cue propagation",
+            network,
+            _groups(rates, self.config.train.weight_decay),
+            settings.network_steps,
+            settings.network_batch,
+            lambda _, examples: ({"mask": self._network_loss(store, examples)}, {}),
+            _load_at_network_size,
+        )
+        run_stage(stage, self.config, self.engine, records, self.out, self.console)
+        self._finish(NETWORK)
+
+    def _network_loss(self, store: LessonStore, examples: Sequence[Example]) -> Tensor:
+        """Eq. 4: the mean cross-entropy of the pixels, one instance of each image.
+
+        Images of several sizes are padded to the largest; what is padded has no loss.
+        """
+        lessons = [_drawn(store, example) for example in examples]
+        height = max(example.size[0] for example in examples)
+        width = max(example.size[1] for example in examples)
+        device = self.engine.device
+
+        def stacked(maps: Sequence[Tensor], fill: float = 0.0) -> Tensor:
+            room = [(0, width - m.shape[-1], 0, height - m.shape[-2]) for m in maps]
+            padded = [F.pad(m.float(), r, value=fill) for m, r in zip(maps, room, strict=True)]
+            return torch.stack(padded).to(device)
+
+        logits = self.icn.network(
+            stacked([example.image for example in examples], 128.0),
+            stacked([cue for cue, _ in lessons]),
+        )
+        truth = stacked([mask for _, mask in lessons])
+        inside = stacked([torch.ones(example.size) for example in examples])
+        return (
+            F.binary_cross_entropy_with_logits(logits, truth, inside, reduction="sum")
+            / inside.sum()
+        )
+
+
+def _drawn(store: LessonStore, example: Example) -> tuple[Tensor, Tensor]:
+    """One of an image's lessons, as the example sees the image."""
+    name = example.record.name
+    index = int(torch.randint(store.count(name), (1,), generator=example.generator))
+    lesson = store.lesson(name, index)
+    cue, mask = lesson.cue, lesson.mask
+    return (cue.flip(1), mask.flip(1)) if example.flipped else (cue, mask)
+
+
+def _load_at_network_size(
+    record: ImageRecord, config: Config, generator: torch.Generator
+) -> Example:
+    """An image at the network's size, flipped by chance."""
+    shorter = config.icn.size
+    image, scale = resize_image(to_tensor(load_image(record.path)), shorter, 3 * shorter)
+    flipped = config.train.flip and bool(torch.rand(1, generator=generator) < 0.5)
+    return Example(record, flip_image(image) if flipped else image, scale, flipped, generator)
+
+
+def _is_first(name: str) -> bool:
+    """Whether a parameter is of the convolution that got a new input."""
+    return name.startswith("trunk.0.")
+
+
+def _groups(rates: dict[float, list[nn.Parameter]], decay: float) -> Groups:
+    """Parameters by learning rate; biases without decay."""
+    return [
+        {"params": own, "lr": rate, "weight_decay": value}
+        for rate, parameters in rates.items()
+        for own, value in (
+            ([p for p in parameters if p.dim() > 1], decay),
+            ([p for p in parameters if p.dim() == 1], 0.0),
+        )
+        if own
+    ]
+
+
+def _comparable(config: Config) -> Config:
+    """What a run depends on: not the weights file that it once started from, nor inference."""
+    icn = dataclasses.replace(
+        config.icn,
+        steps=0,
+        binary=True,
+        threshold=0.5,
+        class_threshold=0.5,
+        attention_checkpoint=None,
+    )
+    model = dataclasses.replace(config.model, weights=None)
+    return dataclasses.replace(config, icn=icn, model=model)

@@ -1,0 +1,3 @@
+from tiny_cascade import one_thread
+
+__all__ = ["one_thread"]

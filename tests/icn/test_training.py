@@ -1,0 +1,204 @@
+"""ICN from scenes to labels: repeatable, resumable, and refused with reasons."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from icn_scenes import icn_config
+from tiny_cascade import CLASSES, random_cascade
+from typer.testing import CliRunner
+
+from labelpenet.cli import app
+from labelpenet.config import Attention, config_from_dict
+from labelpenet.data import load_dataset, load_image, write_scenes
+from labelpenet.icn import training
+from labelpenet.icn.labeler import IcnLabeler
+from labelpenet.icn.model import is_icn, load_icn, save_icn
+from labelpenet.icn.store import LessonStore
+from labelpenet.icn.training import IcnTrainer, train_icn
+from labelpenet.inference import Predictor
+from labelpenet.labeling.coco import read_labels
+from labelpenet.labeling.job import label_dataset
+from labelpenet.models.cascade import CheckpointError, save_checkpoint
+from labelpenet.training.loop import STATE
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("icn") / "scenes"
+    write_scenes(folder, 6, seed=1, test_count=3, size=(64, 64))  # which have masks
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, scenes):
+    out = tmp_path_factory.mktemp("run")
+    train_icn(icn_config(), scenes, out, split="train")
+    return out
+
+
+def state(path):
+    return load_icn(path)[0].state_dict()
+
+
+def test_files_of_a_run(run):
+    names = {path.name for path in run.iterdir()}
+    assert {"classifier.pt", "lessons.parquet", "icn.pt", "losses.csv", "training.html"} <= names
+    assert STATE not in names
+    assert "ICN: cue propagation" in (run / "training.html").read_text()
+    assert LessonStore(run / "lessons.parquet").names()
+
+
+@pytest.mark.parametrize("stage", ["classifier", "cue propagation"])
+def test_a_killed_run_goes_on_with_the_same_bits(stage, run, scenes, tmp_path, monkeypatch):
+    original = training.run_stage
+
+    def killed(stage_, config, engine, records, out, console):
+        losses = stage_.losses
+
+        def stops(step, examples):
+            if stage_.title == stage and step == 2:
+                raise KeyboardInterrupt
+            return losses(step, examples)
+
+        object.__setattr__(stage_, "losses", stops)
+        original(stage_, config, engine, records, out, console)
+
+    monkeypatch.setattr(training, "run_stage", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_icn(icn_config(), scenes, tmp_path, split="train")
+    assert (tmp_path / STATE).exists()
+    monkeypatch.setattr(training, "run_stage", original)
+    train_icn(icn_config(), scenes, tmp_path, split="train")
+    ours, theirs = state(tmp_path / "icn.pt"), state(run / "icn.pt")
+    assert [k for k in ours if not torch.equal(ours[k], theirs[k])] == []
+
+
+def test_a_finished_run_is_left_alone(run, scenes, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    before = (tmp_path / "run" / "icn.pt").read_bytes()
+    assert train_icn(icn_config(), scenes, tmp_path / "run", split="train").name == "icn.pt"
+    assert (tmp_path / "run" / "icn.pt").read_bytes() == before
+    train_icn(icn_config(steps=1), scenes, tmp_path / "run", split="train")  # inference alone
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_icn(icn_config(channels=16), scenes, tmp_path / "run", split="train")
+
+
+def test_without_a_network(scenes, tmp_path):
+    path = train_icn(icn_config(network_steps=0, steps=0), scenes, tmp_path, split="train")
+    assert path.name == "classifier.pt"
+    image = load_image(load_dataset(scenes, split="train").records[0].path)
+    assert IcnLabeler(path)(image, (0,)).module == 0
+
+
+def test_saliency(scenes, tmp_path):
+    train_icn(icn_config(saliency=str(scenes)), scenes, tmp_path, split="train")
+    store = LessonStore(tmp_path / "lessons.parquet")
+    masked = {record.name for record in load_dataset(scenes, split="test").records}
+    assert store.names()
+    assert set(store.names()) <= masked
+    assert all(store.lesson(name, 0).label == -1 for name in store.names())
+
+
+def test_labels(run, scenes, tmp_path):
+    summary = label_dataset(scenes, tmp_path, run / "icn.pt", split="train", method="icn")
+    assert summary.errors == 0
+    classes, found, sizes = read_labels(tmp_path / "labels.json")
+    assert classes == CLASSES
+    dataset = load_dataset(scenes, split="train")
+    for record in dataset.records:
+        instances = found[record.name]
+        assert set(instances.labels.tolist()) <= set(record.labels)
+        assert instances.masks.shape[1:] == sizes[record.name]
+        for box, mask in zip(instances.boxes, instances.masks, strict=True):
+            rows, columns = mask.nonzero().T
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert "enhanced" in (tmp_path / "index.html").read_text()
+
+
+def test_labels_are_repeatable(run, scenes):
+    image = load_image(load_dataset(scenes, split="train").records[1].path)
+    first, second = (IcnLabeler(run / "icn.pt", use_tags=False)(image, ()) for _ in range(2))
+    assert torch.equal(first.instances.masks, second.instances.masks)
+    assert torch.equal(first.instances.scores, second.instances.scores)
+
+
+def test_refused(run, tmp_path):
+    cascade = tmp_path / "cascade.pt"
+    save_checkpoint(cascade, random_cascade(), 1)
+    assert is_icn(run / "icn.pt")
+    assert not is_icn(cascade)
+    assert not is_icn(tmp_path / "missing.pt")
+    with pytest.raises(CheckpointError, match="expected a checkpoint of icn, got one of cascade"):
+        label_dataset(tmp_path, tmp_path / "out", cascade, method="icn")
+    with pytest.raises(CheckpointError, match="expected a checkpoint of cascade, got one of icn"):
+        label_dataset(tmp_path, tmp_path / "out", run / "icn.pt", method="cascade")
+    with pytest.raises(ValueError, match="no modules"):
+        label_dataset(tmp_path, tmp_path / "out", run / "icn.pt", module=1)
+    with pytest.raises(CheckpointError, match="method icn"):
+        load_icn(cascade)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_icn(tmp_path / "missing.pt")
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes((run / "icn.pt").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_icn(broken)
+    other = torch.load(run / "icn.pt", weights_only=True)
+    for key, value in (("trained", 7), ("classes", "cat"), ("state", {}), ("format", 9)):
+        torch.save(other | {key: value}, broken)
+        with pytest.raises(CheckpointError, match=str(broken)):
+            load_icn(broken)
+
+
+def test_command(scenes, tmp_path):
+    settings = tmp_path / "tiny.yaml"
+    import yaml
+
+    settings.write_text(yaml.safe_dump(icn_config().to_dict()))
+    out = tmp_path / "run"
+    arguments = ["train", str(scenes), str(out), "--split", "train", "--method", "icn"]
+    result = CliRunner().invoke(app, [*arguments, "-c", str(settings)])
+    assert result.exit_code == 0, result.output
+    assert (out / "icn.pt").exists()
+    arguments = ["label", str(scenes), str(tmp_path / "labels"), "--split", "train"]
+    result = CliRunner().invoke(app, [*arguments, "--checkpoint", str(out / "icn.pt")])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("kind", [Attention.PRM, Attention.ICN])
+def test_attention_of_calibration(kind, run, scenes):
+    cascade = random_cascade()
+    plain = cascade.config.to_dict()
+    plain["calibration"]["attention"] = kind.value
+    cascade.config = config_from_dict(plain)
+    with pytest.raises(ValueError, match=r"icn.attention_checkpoint: calibration.attention"):
+        Predictor(cascade)
+    plain["icn"]["attention_checkpoint"] = str(run / "icn.pt")
+    cascade.config = config_from_dict(plain)
+    image = load_image(load_dataset(scenes, split="train").records[0].path)
+    boxes = np.array([[5.0, 5, 40, 40], [20, 10, 60, 50], [0, 0, 64, 64]], np.float32)
+    labelling = Predictor(cascade)(image, boxes, 1, (0, 1))
+    assert labelling.instances.masks.shape[1:] == image.shape[:2]
+    assert float(labelling.maps["attention"].min()) >= 0
+    assert float(labelling.maps["attention"].max()) <= 1
+    icn, trained = load_icn(run / "icn.pt")
+    icn.classes = ("cat", "dog", "cow")
+    save_icn(run / "other.pt", icn, trained)
+    plain["icn"]["attention_checkpoint"] = str(run / "other.pt")
+    cascade.config = config_from_dict(plain)
+    with pytest.raises(CheckpointError, match="expected the classes"):
+        Predictor(cascade)
+
+
+def test_settings_change_what_is_compared():
+    assert training._comparable(icn_config()) == training._comparable(icn_config(steps=4))
+    assert training._comparable(icn_config()) != training._comparable(icn_config(size=50))
+
+
+def test_trainer_wants_a_peak(scenes, tmp_path, monkeypatch):
+    dataset = load_dataset(scenes, split="train")
+    trainer = IcnTrainer(icn_config(), dataset, tmp_path)
+    monkeypatch.setattr(trainer, "_pseudo_labels", lambda record: [])
+    with pytest.raises(ValueError, match="expected a peak and"):
+        trainer.run()
