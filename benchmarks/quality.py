@@ -23,6 +23,7 @@ from labelpenet.evaluation.files import dataset_truth
 from labelpenet.evaluation.inputs import detections, ground_truth
 from labelpenet.evaluation.masks import class_mask_iou
 from labelpenet.files import atomic_write
+from labelpenet.labeling import open_labels
 from labelpenet.types import GroundTruth, Instances
 
 IOU = 0.5
