@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from labeling.scenes import read_labels
 from PIL import Image
 from tiny_cascade import OVERRIDES
 from typer.testing import CliRunner
@@ -17,7 +18,6 @@ from typer.testing import CliRunner
 import labelpenet
 from labelpenet import cli
 from labelpenet.data import load_image, write_scenes
-from labelpenet.labeling.coco import read_labels
 
 COMMANDS = ("info", "demo", "proposals", "train", "report", "label", "evaluate", "export", "bench")
 SET = [word for override in OVERRIDES for word in ("--set", override)]

@@ -1,10 +1,10 @@
 """The demo as a user runs it: from nothing to masks that are mostly right, on one page."""
 
 import pytest
+from labeling.scenes import read_labels
 
 from labelpenet.config import load_config
 from labelpenet.demo import run_demo
-from labelpenet.labeling.coco import read_labels
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from labeling.scenes import read_labels
 
 from labelpenet.config import load_config
 from labelpenet.data import load_image
 from labelpenet.labeler import Labeler
-from labelpenet.labeling.coco import read_labels
 from labelpenet.labeling.job import label_dataset
 from labelpenet.training.run import train_cascade
 

@@ -8,34 +8,36 @@ from pathlib import Path
 from labelpenet.data import DatasetError, load_dataset, voc_truth
 from labelpenet.evaluation.evaluate import Evaluator
 from labelpenet.evaluation.summary import Evaluation
-from labelpenet.labeling.coco import read_labels
+from labelpenet.labeling import open_labels
 from labelpenet.types import Dataset, GroundTruth, Instances
 
 
 def evaluate_files(labels: Path, source: Path, split: str | None = None) -> Evaluation:
-    """Compares a label file with the ground truth of a dataset.
+    """Compares labels with the ground truth of a dataset.
 
     Args:
-        labels: labels.json.
+        labels: A label store, or COCO JSON.
         source: As load_dataset takes it: a VOC folder, a COCO JSON, or a list (CSV, Parquet) of
             images that lie in a VOC folder.
         split: Part of the dataset; its images are the ones that are evaluated.
 
     Raises:
         DatasetError: There is no ground truth for the images.
-        ValueError: A damaged label file, or other classes than the dataset's.
+        ValueError: Damaged labels, or other classes than the dataset's.
     """
-    classes, found, _ = read_labels(labels)
-    dataset = load_dataset(source, split=split, classes=classes)
+    found = open_labels(labels)
+    dataset = load_dataset(source, split=split, classes=found.classes)
     truth = dataset_truth(source, dataset)
-    evaluator = Evaluator(classes)
+    evaluator = Evaluator(found.classes)
     for record in dataset.records:
         if record.name in truth:
-            instances = found.get(record.name)  # an image that failed has nothing found
             known = truth[record.name]
-            shape = None if known.masks is None else known.masks.shape[1:]
-            missing = Instances.empty(*shape) if shape else Instances.empty()
-            evaluator.add(record.name, missing if instances is None else instances, known)
+            if record.name in found:
+                instances = found[record.name].instances()
+            else:  # it failed: nothing is found in it
+                shape = () if known.masks is None else known.masks.shape[1:]
+                instances = Instances.empty(*shape)
+            evaluator.add(record.name, instances, known)
     if len(evaluator) == 0:
         raise DatasetError(f"{source}: no image has ground truth")
     return evaluator.result()

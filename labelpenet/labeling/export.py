@@ -6,10 +6,10 @@ from enum import Enum
 from pathlib import Path
 
 from labelpenet.files import writing
+from labelpenet.labeling import open_labels
 from labelpenet.labeling.export_coco import write_coco
 from labelpenet.labeling.export_voc import write_voc
 from labelpenet.labeling.export_yolo import write_yolo
-from labelpenet.labeling.label_file import load_label_file
 from labelpenet.safe_path import check_image_name
 
 
@@ -73,10 +73,10 @@ def export(labels_json: Path, out: Path, format: ExportFormat | str) -> int:
     except ValueError:
         known = ", ".join(f.value for f in ExportFormat)
         raise ValueError(f"format: expected one of {known}, got {format!r}") from None
-    labels = load_label_file(labels_json)
-    for image in labels.images:
+    labels = open_labels(labels_json)
+    for image in labels:
         check_image_name(image.name)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     writer(labels, out)
-    return len(labels.images)
+    return len(labels)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from labelpenet.data.scenes import voc_palette
 from labelpenet.files import write_lines, writing
-from labelpenet.labeling.label_file import LabelFile, LabelledImage
+from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
 from labelpenet.types import Instances
 
@@ -20,7 +20,7 @@ from labelpenet.types import Instances
 _MOST = 254
 
 
-def write_voc(labels: LabelFile, out: Path) -> None:
+def write_voc(labels: Labels, out: Path) -> None:
     """Writes SegmentationClass, SegmentationObject, Annotations, ImageSets and classes.txt.
 
     The objects of an XML are in the order of their scores. Value n of an object PNG is the n-th of
@@ -33,7 +33,7 @@ def write_voc(labels: LabelFile, out: Path) -> None:
     if len(labels.classes) > _MOST:
         raise ValueError(f"classes: VOC has room for {_MOST}, got {len(labels.classes)}")
     palette = voc_palette().tobytes()
-    for image in labels.images:
+    for image in labels:
         instances = image.instances()
         instances = instances.select(torch.argsort(-instances.scores, stable=True))
         path = make_file_path(out / "Annotations", image.name, ".xml")
@@ -45,7 +45,7 @@ def write_voc(labels: LabelFile, out: Path) -> None:
             path = make_file_path(out / folder, image.name, ".png")
             with writing(path):
                 picture.save(path, format="PNG")
-    write_lines(out / "ImageSets" / "Segmentation" / "all.txt", [i.name for i in labels.images])
+    write_lines(out / "ImageSets" / "Segmentation" / "all.txt", [i.name for i in labels])
     write_lines(out / "classes.txt", labels.classes)
 
 

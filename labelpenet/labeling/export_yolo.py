@@ -9,11 +9,11 @@ import yaml
 
 from labelpenet.files import write_lines, writing
 from labelpenet.labeling.contours import joined_outline
-from labelpenet.labeling.label_file import LabelFile, LabelledImage
+from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
 
 
-def write_yolo(labels: LabelFile, out: Path) -> None:
+def write_yolo(labels: Labels, out: Path) -> None:
     """Writes labels/*.txt, classes.txt and a data.yaml that expects the photos in images/.
 
     A line is `class x1 y1 x2 y2 ...`: a polygon through the centres of the border pixels,
@@ -24,7 +24,7 @@ def write_yolo(labels: LabelFile, out: Path) -> None:
     Raises:
         OutputError: A file cannot be written.
     """
-    for image in labels.images:
+    for image in labels:
         path = make_file_path(out / "labels", image.name, ".txt")
         with writing(path):
             path.write_bytes("".join(_lines(image)).encode("ascii"))

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from labelpenet.labeling import open_labels
 from labelpenet.types import Dataset, ImageRecord, Instances, Labelling
 
 # no deadline: the machine may be busy
@@ -83,3 +84,12 @@ def same(a: Instances, b: Instances) -> bool:
         and torch.equal(a.labels, b.labels)
         and torch.equal(a.scores, b.scores)
     )
+
+
+def read_labels(path):
+    """Classes, instances by name and sizes by name, of labels that are few."""
+    labels = open_labels(path)
+    found = {image.name: image.instances() for image in labels}
+    sizes = {image.name: (image.height, image.width) for image in labels}
+    assert len(labels) == len(found)
+    return labels.classes, found, sizes

@@ -11,12 +11,12 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from labeling.scenes import STEADY, from_masks, instances, same
+from labeling.scenes import STEADY, from_masks, instances, read_labels, same
 from PIL import Image
 
 from labelpenet.data import voc_palette
 from labelpenet.files import OutputError
-from labelpenet.labeling.coco import read_labels, write_labels
+from labelpenet.labeling.coco import write_labels
 from labelpenet.labeling.export import export
 from labelpenet.types import Instances, Quality
 
