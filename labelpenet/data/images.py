@@ -125,6 +125,16 @@ def image_size(path: ImagePath) -> tuple[int, int]:
         return (width, height) if _orientation(picture) >= 5 else (height, width)
 
 
+def has_orientation(path: ImagePath) -> bool:
+    """Whether the file has an EXIF flag that turns or mirrors it.
+
+    Raises:
+        ImageError: As in `image_size`.
+    """
+    with _opened(path) as picture:
+        return _orientation(picture) in _TRANSPOSE
+
+
 @contextmanager
 def _opened(path: ImagePath) -> Iterator[Image.Image]:
     """Opens the header and turns whatever goes wrong until the end into an ImageError."""
