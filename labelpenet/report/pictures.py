@@ -68,7 +68,7 @@ def save_pictures(out: Path, name: str, image: np.ndarray, labelling: Labelling)
         >>> [title for title, _ in find_pictures(out, "a/b").stages]
         ['attention']
     """
-    stem = _stem(name)
+    stem = picture_stem(name)
     small = shrink(image, THUMBNAIL_SIDE)
     drawn = []
     for title, values in labelling.maps.items():
@@ -91,12 +91,12 @@ def save_pictures(out: Path, name: str, image: np.ndarray, labelling: Labelling)
 
 def save_thumbnail(out: Path, name: str, image: np.ndarray) -> None:
     """Stores a thumbnail alone; arguments and errors as those of `save_pictures`."""
-    _write(out / f"{_stem(name)}.webp", shrink(image, THUMBNAIL_SIDE))
+    _write(out / f"{picture_stem(name)}.webp", shrink(image, THUMBNAIL_SIDE))
 
 
 def find_pictures(out: Path, name: str) -> Pictures | None:
     """What is stored for an image; None without a thumbnail."""
-    stem = _stem(name)
+    stem = picture_stem(name)
     if not (out / f"{stem}.webp").is_file():
         return None
     try:
@@ -135,9 +135,18 @@ def shrink(image: np.ndarray, side: int) -> np.ndarray:
     return resized
 
 
-def _stem(name: str) -> str:
+def picture_stem(name: str) -> str:
+    """What the files of an image are called, below the report's folder, up to their suffix."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{PICTURES}/{digest[:2]}/{digest[2:20]}"  # 256 folders: none grows too long to list
+
+
+def pictured_stems(out: Path) -> frozenset[str]:
+    """The stems of all images whose way to the masks `save_pictures` stored."""
+    return frozenset(
+        path.relative_to(out).with_suffix("").as_posix()
+        for path in out.glob(f"{PICTURES}/*/*.json")
+    )
 
 
 def _write(path: Path, picture: np.ndarray) -> None:
