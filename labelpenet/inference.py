@@ -119,8 +119,29 @@ class Predictor:
             output = self._classification_head(self._views(image), boxes)
         return image_log_probabilities(output).exp()
 
+    @torch.no_grad()
+    def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:
+        """The views of each image; those of one size go through the trunk together.
+
+        The features of an image do not depend on what else is in the batch but for rounding.
+        """
+        resized = [self._resized(image) for image in images]
+        alike: dict[torch.Size, list[tuple[int, int]]] = {}
+        for i, views in enumerate(resized):
+            for k, (seen, _) in enumerate(views):
+                alike.setdefault(seen.shape, []).append((i, k))
+        features: dict[tuple[int, int], Tensor] = {}
+        with autocast(self.config, self.device):
+            for places in alike.values():
+                found = self.cascade.trunk(torch.stack([resized[i][k][0] for i, k in places]))
+                features |= zip(places, found.split(1), strict=True)
+        return [
+            [View(features[i, k], frame) for k, (_, frame) in enumerate(views)]
+            for i, views in enumerate(resized)
+        ]
+
     def _views(self, image: np.ndarray) -> list[View]:
-        return [View(self.cascade.trunk(seen), frame) for seen, frame in self._resized(image)]
+        return self.views([image])[0]
 
     def _resized(self, image: np.ndarray) -> list[tuple[Tensor, Frame]]:
         """The image [3, h, w] at each test scale, and mirrored where that is asked for.

@@ -3,7 +3,7 @@
 from labelpenet.data.compute import ComputeResult, ImageFailure, compute_proposals
 from labelpenet.data.datasets import check_for_training, list_dataset, load_dataset
 from labelpenet.data.entries import DatasetError
-from labelpenet.data.image_list import ImageList, ListedImage
+from labelpenet.data.image_list import ImageList, ListedImage, list_images
 from labelpenet.data.images import MAX_PIXELS, ImageError, image_size, load_image
 from labelpenet.data.proposals import ProposalError, Proposals, ProposalStore, write_proposals
 from labelpenet.data.scenes import voc_palette, write_scenes
@@ -51,6 +51,7 @@ __all__ = [
     "flip_masks",
     "image_size",
     "list_dataset",
+    "list_images",
     "load_dataset",
     "load_image",
     "normalize",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -11,6 +14,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import pyarrow as pa
 
+from labelpenet.data.datasets import list_dataset
 from labelpenet.data.entries import DatasetError, Entry, Listing
 from labelpenet.data.locations import place_of
 from labelpenet.data.members import TarMember
@@ -117,9 +121,10 @@ class ImageList(Sequence[ListedImage]):
         if not -self._length <= index < self._length:
             raise IndexError(index)
         number, row = divmod(index % self._length, _ROWS)
-        if self._held is None or self._held[0] != number:
-            self._held = number, self._file.get_batch(number).to_pydict()
-        columns = self._held[1]
+        held = self._held  # once: other threads may change it
+        if held is None or held[0] != number:
+            self._held = held = number, self._file.get_batch(number).to_pydict()
+        columns = held[1]
         place, member = columns["place"][row], columns["member"][row]
         path = place
         if member is not None:
@@ -138,6 +143,19 @@ class ImageList(Sequence[ListedImage]):
         for number in range(self._file.num_record_batches):
             found.update(repr(self._file.get_batch(number).to_pydict()).encode())
         return found.hexdigest()[:16]
+
+
+@contextmanager
+def list_images(source: str | os.PathLike[str], *, split: str | None = None) -> Iterator[ImageList]:
+    """A list of a source's images without their labels, in a temporary file.
+
+    Args:
+        source: As `list_dataset` takes it.
+        split: Part of it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        listing = list_dataset(source, split=split)
+        yield ImageList.write(Path(folder) / "images.arrow", listing)
 
 
 def _batch(listing: Listing, entries: Sequence[Entry]) -> pa.RecordBatch:

@@ -53,17 +53,12 @@ def read_tars(
     Args:
         source: What was asked for.
         archives: Uncompressed tar files.
-        classes: The class names, in order.
+        classes: The class names, in order; without them, labels are not looked at.
 
     Returns:
         The images; a name is the sample's key.
-
-    Raises:
-        DatasetError: No `classes`: to find them all would take reading all archives.
     """
-    if classes is None:
-        raise DatasetError(f"{source}: tar archives do not name their classes, and none were given")
-    chosen = tuple(classes)
+    chosen = tuple(classes or ())
     return Listing(source, chosen, _entries(archives, chosen))
 
 
@@ -99,7 +94,7 @@ def _samples(archive: AnyPath, file: IO[bytes], classes: tuple[str, ...]) -> Ite
                 key, place, labels = name, None, ()
             if PurePosixPath(suffix).suffix.lower() in IMAGE_SUFFIXES and place is None:
                 place = TarMember(place_of(archive), member.name, member.offset_data, member.size)
-            elif suffix in (".cls", ".json") and not labels:
+            elif classes and suffix in (".cls", ".json") and not labels:
                 labels = _labels(_content(tar, member, where), suffix, classes, where)
     if place is not None:
         yield Entry(key, place, labels, f"{archive}: {key}")

@@ -2,64 +2,102 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from labelpenet.data import ProposalStore, load_dataset, load_image
+from labelpenet import __version__
+from labelpenet.data import ProposalStore, list_dataset
+from labelpenet.engines import Engine
 from labelpenet.labeler import Labeler
-from labelpenet.labeling.runner import label_images, pictured_names
+from labelpenet.labeling.photos import CascadeLabeler, PhotoLabeler
+from labelpenet.labeling.runner import DEFAULTS, Options, label_images
 from labelpenet.labeling.summary import LabelSummary
 
 
-def label_dataset(
-    source: Path,
-    out: Path,
-    checkpoint: Path,
-    *,
-    split: str | None = None,
-    module: int | None = None,
-    use_tags: bool = True,
-    proposals: Path | None = None,
-    pictures: int = 60,
-    device: str = "cpu",
-    min_quality: float = 0.0,
-    agreement: bool = True,
-    console: Console | None = None,
-) -> LabelSummary:
-    """Labels every image of a dataset; see label_images for the files and for what goes wrong.
+@dataclass(frozen=True)
+class LabelerSettings:
+    """What a labeler is made of; it travels to every worker.
 
-    Args:
-        source: As load_dataset takes it.
-        out: Folder to write.
+    Attributes:
         checkpoint: Of a trained cascade.
-        split: Part of the dataset.
         module: Which module answers; None is the last trained one.
         use_tags: Whether the images' tags are taken as true.
         proposals: A proposal store.
-        pictures: Images on the HTML page; 0 makes none.
         device: Where the network runs.
-        min_quality: Objects of a lower overall quality are left out and counted.
         agreement: Whether modules 3 and 4 are compared, see Labeler.
+    """
+
+    checkpoint: Path
+    module: int | None = None
+    use_tags: bool = True
+    proposals: Path | None = None
+    device: str = "cpu"
+    agreement: bool = True
+
+    def labeler(self) -> Labeler:
+        """Loads the checkpoint; raises as Labeler."""
+        return Labeler(
+            self.checkpoint,
+            module=self.module,
+            use_tags=self.use_tags,
+            proposals=None if self.proposals is None else ProposalStore.open(self.proposals),
+            device=self.device,
+            agreement=self.agreement,
+        )
+
+    def __call__(self) -> PhotoLabeler:
+        """A labeler of photos."""
+        return CascadeLabeler(self.labeler())
+
+
+def label_dataset(
+    source: str | os.PathLike[str],
+    out: Path,
+    settings: LabelerSettings,
+    *,
+    split: str | None = None,
+    options: Options = DEFAULTS,
+    console: Console | None = None,
+) -> LabelSummary:
+    """Labels every image of a source; see label_images for the files and for what goes wrong.
+
+    Args:
+        source: As list_dataset takes it.
+        out: Folder to write.
+        settings: Of the labeler.
+        split: Part of the source.
+        options: How to run it.
         console: Where progress goes; None is silent.
     """
-    store = None if proposals is None else ProposalStore.open(proposals)
-    labeler = Labeler(
-        checkpoint,
-        module=module,
-        use_tags=use_tags,
-        proposals=store,
-        device=device,
-        agreement=agreement,
-    )
-    dataset = load_dataset(source, split=split, classes=labeler.classes)
-    return label_images(
-        labeler.with_trace(pictured_names(dataset, pictures)),
-        dataset,
-        out,
-        load=load_image,
-        console=console,
-        pictures=pictures,
-        job=labeler.job,
-        min_quality=min_quality,
-    )
+    labeler = settings.labeler()
+    listing = list_dataset(source, split=split, classes=labeler.classes)
+    job = _job(labeler) | {"split": split}
+    make: Callable[[], PhotoLabeler] = settings
+    if options.engine is Engine.LOCAL and options.workers.count == 1:
+        loaded = CascadeLabeler(labeler)  # no need to load it again
+
+        def make() -> PhotoLabeler:
+            return loaded
+
+    del labeler
+    return label_images(make, listing, out, job=job, options=options, console=console)
+
+
+def _job(labeler: Labeler) -> dict[str, Any]:
+    """What decides the labels."""
+    digest = hashlib.sha256(labeler.checkpoint.read_bytes()).hexdigest()
+    return {
+        "labelpenet": __version__,
+        "checkpoint": digest[:16],
+        "module": labeler.module,
+        "compared with module": labeler._other,
+        "tags": "given" if labeler.use_tags else "guessed",
+        "proposals": None if labeler.proposals is None else dict(labeler.proposals.settings),
+        "settings": labeler.config.to_dict(),
+    }

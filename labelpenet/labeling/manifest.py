@@ -27,6 +27,7 @@ class Manifest:
     Attributes:
         classes: Class names.
         job: What decides the labels: names and JSON values, nested.
+        source: What was asked to be labelled.
         images: How many the source has.
         digest: Of the source's list: names, places, tags.
         shard_size: Images in each shard but the last.
@@ -35,6 +36,7 @@ class Manifest:
 
     classes: tuple[str, ...]
     job: Mapping[str, Any]
+    source: str
     images: int
     digest: str
     shard_size: int

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,11 @@ ERRORS = "errors.jsonl"
 ROWS_PER_GROUP = 16
 """Images that a reader holds at a time."""
 
+SCORE_BINS = 20
+"""Bins of a histogram of scores."""
+
 _ERRORS = "labelpenet.errors"
+_COUNTS = "labelpenet.counts"
 _CLASSES = b"labelpenet.classes"
 
 Row = dict[str, Any]
@@ -83,6 +87,32 @@ def shard_numbers(out: Path) -> list[int]:
     return sorted(int(stem) for stem in found if stem.isdecimal())
 
 
+class Counts(NamedTuple):
+    """Sums over the rows of a shard.
+
+    Attributes:
+        filtered: Objects left out.
+        classes: Objects of each class.
+        scores: Objects by score, in SCORE_BINS equal bins over [0, 1].
+    """
+
+    filtered: list[int]
+    classes: list[int]
+    scores: list[int]
+
+    @staticmethod
+    def none(class_count: int) -> Counts:
+        """Of no rows."""
+        return Counts([0], [0] * class_count, [0] * SCORE_BINS)
+
+    def add(self, row: Row) -> None:
+        """Counts a row."""
+        self.filtered[0] += row["filtered"]
+        for one in row["objects"]:
+            self.classes[one["label"]] += 1
+            self.scores[min(int(one["score"] * SCORE_BINS), SCORE_BINS - 1)] += 1
+
+
 class ShardWriter:
     """Takes the rows of a shard one by one, and holds a row group of them."""
 
@@ -93,6 +123,7 @@ class ShardWriter:
         )
         self._rows: list[Row] = []
         self._errors: list[Failure] = []
+        self._counts = Counts.none(len(classes))
 
     def add(self, row: Row | Failure) -> None:
         """The next image: its row, or what went wrong with it."""
@@ -100,6 +131,7 @@ class ShardWriter:
             self._errors.append(row)
             return
         self._rows.append(row)
+        self._counts.add(row)
         if len(self._rows) == ROWS_PER_GROUP:
             self._flush()
 
@@ -108,7 +140,10 @@ class ShardWriter:
         if whole:
             if self._rows:
                 self._flush()
-            self._writer.add_key_value_metadata({_ERRORS: json.dumps(self._errors)})
+            counts = self._counts._asdict()
+            self._writer.add_key_value_metadata(
+                {_ERRORS: json.dumps(self._errors), _COUNTS: json.dumps(counts)}
+            )
         self._writer.close()
 
     def _flush(self) -> None:
@@ -148,8 +183,8 @@ def writing_shard(out: Path, number: int, classes: Sequence[str]) -> Iterator[Sh
 
 
 def remove_strays(out: Path) -> None:
-    """Deletes what killed runs left half written."""
-    for path in (out / SHARDS).glob(".*.tmp"):
+    """Deletes what killed runs left half written, and their notes."""
+    for path in (out / SHARDS).glob(".*"):
         with suppress(OSError):
             path.unlink()
 
@@ -170,6 +205,7 @@ class Shard:
             metadata: Mapping[bytes, bytes] = self._file.metadata.metadata or {}
             self.errors: list[Failure] = json.loads(metadata[_ERRORS.encode()])
             self.classes: tuple[str, ...] = tuple(json.loads(metadata[_CLASSES]))
+            self.counts = Counts(**json.loads(metadata[_COUNTS.encode()]))
         self.groups: int = self._file.metadata.num_row_groups
 
     def __len__(self) -> int:
