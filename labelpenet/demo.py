@@ -14,6 +14,7 @@ from labelpenet.evaluation import Evaluation, Matching
 from labelpenet.evaluation.files import evaluate_files
 from labelpenet.labeling.job import LabelerSettings, label_dataset
 from labelpenet.labeling.runner import Options
+from labelpenet.report.gallery import write_report
 from labelpenet.training.run import train_cascade
 
 LABELS = "labels"
@@ -28,11 +29,13 @@ class DemoResult:
     Attributes:
         evaluation: Of the held-out scenes.
         labels: The label store.
+        page: The report on it.
         seconds: From start to end.
     """
 
     evaluation: Evaluation
     labels: Path
+    page: Path
     seconds: float
 
     @property
@@ -43,7 +46,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoResult:
-    """Scenes, proposals, four modules, labels of held-out scenes, and figures.
+    """Scenes, proposals, four modules, labels of held-out scenes, figures and a page.
 
     Args:
         out: Folder for all of it. A second run goes on behind what a stopped one finished.
@@ -67,4 +70,5 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
         console=console,
     )
     evaluation = evaluate_files(labels, scenes, "test")
-    return DemoResult(evaluation, labels, time.monotonic() - began)
+    page = write_report(labels, figures=evaluation.means(), console=console)
+    return DemoResult(evaluation, labels, page, time.monotonic() - began)

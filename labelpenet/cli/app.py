@@ -54,6 +54,12 @@ AnySource = Annotated[
 LabelsPath = Annotated[
     Path, typer.Argument(help="A label store, or COCO JSON.", show_default=False)
 ]
+Images = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="Folder of the photos, where the labels have relative names.", show_default=False
+    ),
+]
 EngineName = Annotated[
     Engine, typer.Option(help="This machine, or a Ray cluster (RAY_ADDRESS; extra `ray`).")
 ]

@@ -12,6 +12,7 @@ from rich.console import Console
 from labelpenet.cli.app import (
     AnySource,
     EngineName,
+    Images,
     LabelsPath,
     Source,
     Split,
@@ -26,9 +27,18 @@ from labelpenet.engines import Engine
 class ExportFormat(str, Enum):
     """Formats that `labelpenet export` writes."""
 
+    COCO = "coco"
     VOC = "voc"
     YOLO = "yolo"
-    COCO = "coco"
+    LABELME = "labelme"
+
+
+class ExportPhotos(str, Enum):
+    """What `labelpenet export` does with the photos."""
+
+    COPY = "copy"
+    LINK = "link"
+    NONE = "none"
 
 
 @app.command()
@@ -143,10 +153,17 @@ def evaluate(
 def export(
     labels: LabelsPath,
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
-    format: Annotated[ExportFormat, typer.Option("--format", "-f")] = ExportFormat.VOC,
+    format: Annotated[ExportFormat, typer.Option("--format", "-f")] = ExportFormat.COCO,
+    photos: Annotated[
+        ExportPhotos, typer.Option(help="Photos beside the labels: copied, hard links, or none.")
+    ] = ExportPhotos.COPY,
+    images: Images = None,
 ) -> None:
-    """Turn labels into VOC PNGs, YOLO-seg text files or COCO polygons."""
+    """Turn labels into COCO JSON, VOC PNGs and XML, YOLO-seg text or LabelMe files.
+
+    A photo with an orientation flag is written upright: every reader sees what was labelled.
+    """
     from labelpenet.labeling.export import export as write
 
-    write(labels, out, format.value)
-    console.print(f"written to [bold]{out}")
+    count = write(labels, out, format.value, photos=photos.value, images=images)
+    console.print(f"{count} images written to [bold]{plain(out)}")

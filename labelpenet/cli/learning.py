@@ -11,6 +11,7 @@ from rich.console import Console
 from labelpenet.cli.app import (
     AnySource,
     EngineName,
+    Images,
     Overrides,
     Settings,
     Source,
@@ -18,6 +19,7 @@ from labelpenet.cli.app import (
     Stored,
     app,
     console,
+    plain,
 )
 from labelpenet.engines import Engine
 
@@ -38,7 +40,7 @@ def demo(
     result = run_demo(out, load_config(config, overrides or ()), console)
     Console().print(result.evaluation.table())
     console.print(f"mask AP at 0.5: [bold]{result.mask_ap_50:.3f}[/], {result.seconds:.0f} s")
-    console.print(f"labels: [bold]{result.labels}")
+    console.print(f"open [bold]{plain(result.page)}[/] in a browser")
 
 
 @app.command()
@@ -126,12 +128,25 @@ def train(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a training.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="What `label` or `train` wrote, or a COCO JSON.", show_default=False, metavar="OUT"
+        ),
+    ],
+    images: Images = None,
+    most: Annotated[int, typer.Option(min=0, help="Images on the page of labels.")] = 5000,
 ) -> None:
-    """Plot a training, finished or under way: losses, rates, gradients, agreement of labels.
+    """Make the page of labels, index.html, or of a training, training.html.
 
-    Writes training.html into the folder, as `train` does at its end.
+    Labels: a gallery with masks to switch, figures and filters. A training, finished or under way:
+    losses, rates, gradients, agreement of labels.
     """
-    from labelpenet.report.training import write_training_page
+    from labelpenet.report.gallery import write_report
+    from labelpenet.report.training import LOSSES, write_training_page
 
-    console.print(f"written to [bold]{write_training_page(run)}")
+    if (folder / LOSSES).is_file():
+        page = write_training_page(folder)
+    else:
+        page = write_report(folder, images=images, most=most, console=console)
+    console.print(f"written to [bold]{plain(page)}")

@@ -125,6 +125,41 @@ def image_size(path: ImagePath) -> tuple[int, int]:
         return (width, height) if _orientation(picture) >= 5 else (height, width)
 
 
+def as_image(photo: np.ndarray | Image.Image | ImagePath) -> np.ndarray:
+    """A photo in any form as it is meant to be shown.
+
+    Args:
+        photo: [H, W, 3] uint8 RGB, a picture of Pillow, or what `load_image` takes.
+
+    Returns:
+        [H, W, 3] uint8 RGB.
+
+    Raises:
+        TypeError: Nothing of these, or an array that is not uint8.
+        ValueError: An array of another shape, or pixel values out of range.
+        ImageError: A file that cannot be read.
+
+    Example:
+        >>> as_image(Image.new("L", (3, 2), 200)).shape
+        (2, 3, 3)
+    """
+    if isinstance(photo, Image.Image):
+        orientation = _orientation(photo)
+        rgb = _rgb(photo)
+        return np.array(
+            rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
+        )
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8:
+            raise TypeError(f"photo: expected [H, W, 3] uint8, got {photo.dtype}")
+        if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+            raise ValueError(f"photo: expected [H, W, 3] uint8, got {list(photo.shape)}")
+        return photo
+    if isinstance(photo, (str, os.PathLike, TarMember)):
+        return load_image(photo)
+    raise TypeError(f"photo: expected an array, picture or path, got {type(photo).__name__}")
+
+
 def has_orientation(path: ImagePath) -> bool:
     """Whether the file has an EXIF flag that turns or mirrors it.
 

@@ -134,7 +134,7 @@ def image_data(image: LabelledImage, pictures: Pictures | None) -> str:
 
 
 def script_json(data: Mapping[str, Any] | list[Any]) -> str:
-    """JSON without a character that could end a script element, and in ASCII.
+    r"""JSON without a character that could end a script element, and in ASCII.
 
     Example:
         >>> script_json({"n": "</script>"})
