@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from labelpenet.labeling.photos import PhotoLabeler
 from labelpenet.labeling.shard import LabelWork, ShardResult
 from labelpenet.labeling.store import (
     ERRORS,
+    Failure,
     Shard,
     remove_strays,
     shard_numbers,
@@ -165,9 +166,9 @@ def label_images(
             raise KeyboardInterrupt(_resume(work)) from None
         except OutputError as error:
             raise OutputError(error.errno, f"{error}; {_resume(work)}") from error
-        write_errors(out, shard_numbers(out))
+        write_errors(out, shard_numbers(out), tally.unwritten)
         missing = manifest.shards - len(shard_numbers(out))
-        if missing > tally.unwritten:
+        if missing > len(tally.unwritten):
             raise KeyboardInterrupt(_resume(work))
         if not missing:
             replace(manifest, complete=True).write(out)
@@ -232,7 +233,7 @@ class _Tally:
     """Follows the shards as they come."""
 
     def __init__(self, out: Path) -> None:
-        self.unwritten = 0
+        self.unwritten: list[Failure] = []
         self.stages: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
         self._errors = out / ERRORS
@@ -251,14 +252,15 @@ class _Tally:
                 row = 0
                 self._note(result.failures)
             else:
-                row, self.unwritten = row + 1, self.unwritten + 1
-                self._note([{"shard": shard, "reason": result.unwritten}])
+                row += 1
+                self.unwritten.append({"shard": shard, "reason": result.unwritten})
+                self._note(self.unwritten[-1:])
                 if row >= _MOST_UNWRITTEN:
                     raise OutputError(result.unwritten)
             for _ in range(result.images):
                 yield
 
-    def _note(self, failures: Any) -> None:
+    def _note(self, failures: Iterable[Failure]) -> None:
         with suppress(OSError), self._errors.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(failure) + "\n" for failure in failures)
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelpenet.files import writing
+from labelpenet.files import atomic_write, writing
 
 SHARDS = "labels"
 ERRORS = "errors.jsonl"
@@ -241,16 +241,11 @@ class Shard:
             raise ValueError(f"{self.path}: no readable shard: {error}") from None
 
 
-def write_errors(out: Path, numbers: Iterable[int]) -> int:
-    """Makes errors.jsonl of the shards' footers; returns how many images failed."""
-    from labelpenet.files import atomic_write
-
-    count = 0
+def write_errors(out: Path, numbers: Iterable[int], more: Iterable[Failure] = ()) -> None:
+    """Makes errors.jsonl of the shards' footers, and of what else went wrong."""
     with atomic_write(out / ERRORS) as file:
         for number in numbers:
             shard = Shard(shard_path(out, number))
-            for failure in shard.errors:
-                count += 1
-                file.write(json.dumps(failure) + "\n")
+            file.writelines(json.dumps(failure) + "\n" for failure in shard.errors)
             shard.close()
-    return count
+        file.writelines(json.dumps(failure) + "\n" for failure in more)
