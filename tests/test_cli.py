@@ -225,11 +225,23 @@ def test_evaluate(work, labelled, tmp_path):
     assert several.read_text() == out.read_text()
 
 
-@pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "labelme"])
 def test_export(labelled, tmp_path, format):
     done = run("export", labelled, tmp_path / "out", "--format", format)
     assert done.exit_code == 0, done.output
-    assert any(path.is_file() for path in (tmp_path / "out").rglob("*"))
+    assert "3 images written" in " ".join(done.output.split())
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) == 3
+    words = ("--format", format, "--photos", "none")
+    assert run("export", labelled, tmp_path / "labels", *words).exit_code == 0
+    assert list((tmp_path / "labels").rglob("*.jpg")) == []
+
+
+def test_report_of_labels(labelled):
+    done = run("report", labelled, "--most", 2)
+    assert done.exit_code == 0, done.output
+    page = (labelled / "index.html").read_text("utf-8")
+    assert "2 of 2 images, picked from 3" in " ".join(page.split())
+    assert '"s":[["attention","pictures/' in page
 
 
 def test_training_goes_on(work, tmp_path, main):
@@ -369,7 +381,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         ),
         "label nothing": (["label", tmp / "no", tmp / "o", "--checkpoint", checkpoint], "no such"),
         "unknown label": (["label", table, tmp / "o", "--checkpoint", checkpoint], "zebra"),
-        "report of nothing": (["report", tmp / "none"], "losses.csv: no such file"),
+        "report of nothing": (["report", tmp / "none"], "none: "),
         "no labels": (["evaluate", tmp / "none.json", scenes], "none.json"),
         "torn labels": (["evaluate", half, scenes, "--split", "test"], "labels.json"),
         "export nothing": (["export", tmp / "none.json", tmp / "o"], "none.json"),

@@ -21,3 +21,6 @@ def test_demo_learns_the_scenes(tmp_path):
     for name in found:  # every held-out scene is pictured, with the way to its masks
         stages = find_pictures(result.labels, name).stages
         assert {"attention", "heat-map", "CRF mask"} <= {title for title, _ in stages}
+    page = result.page.read_text("utf-8")
+    assert result.page == result.labels / "index.html"
+    assert all(name in page for name in found)
