@@ -8,6 +8,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
+import fsspec
 from PIL import Image
 
 from labelpenet.data.images import (
@@ -17,7 +18,8 @@ from labelpenet.data.images import (
     image_size,
     load_image,
 )
-from labelpenet.files import atomic_write, writing
+from labelpenet.data.locations import is_url
+from labelpenet.files import OutputError, atomic_write, writing
 from labelpenet.labeling.labels import LabelledImage
 from labelpenet.safe_path import make_file_path
 
@@ -71,17 +73,31 @@ class PhotoFolder:
         """
         if self.how is Photos.NONE:
             return
+        path = make_file_path(self.folder, *os.path.splitext(photo_name(image)))
         source = self.images / image.source
+        if is_url(image.source):
+            _download(image.source, path)
+            source = path
         size = image_size(source)
         if size != (image.height, image.width):
             labelled = f"{image.width} x {image.height}"
             raise ImageError(source, f"is {size[1]} x {size[0]}, its labels are of {labelled}")
-        name = photo_name(image)
-        path = make_file_path(self.folder, *os.path.splitext(name))
         if has_orientation(source) or path.suffix != source.suffix.lower():
             _write_upright(source, path)
-        else:
+        elif source != path:
             _place(source.resolve(), path, link=self.how is Photos.LINK)
+
+
+def _download(url: str, path: Path) -> None:
+    try:
+        with fsspec.open(url, "rb") as remote, atomic_write(path, binary=True) as file:
+            shutil.copyfileobj(remote, file)
+    except OutputError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(url, "no such file") from error
+    except Exception as error:  # of whatever library serves the protocol
+        raise ImageError(url, f"cannot be read: {error or type(error).__name__}") from error
 
 
 def _place(source: Path, path: Path, *, link: bool) -> None:

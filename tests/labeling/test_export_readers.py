@@ -122,6 +122,27 @@ def test_photos_of_another_size_and_missing_ones(tmp_path):
         export(tmp_path / "l.json", tmp_path / "out", "coco", images=tmp_path)
 
 
+def test_photos_behind_a_url(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    upright = np.where(scene(3)[2][:, :, None], np.uint8(230), np.uint8(20)).repeat(3, 2)
+    for flag in (1, 6):
+        save_photo(tmp_path / f"{flag}.jpg", upright, flag)
+        with fsspec.open(f"memory://photos/{flag}.jpg", "wb") as file:
+            file.write((tmp_path / f"{flag}.jpg").read_bytes())
+    found = {name: Instances.empty(48, 64) for name in ("1", "6", "gone")}
+    write_labels(tmp_path / "l.json", CLASSES, found, dict.fromkeys(found, (48, 64)))
+    text = (tmp_path / "l.json").read_text()
+    for name in found:
+        text = text.replace(f'"file_name": "{name}', f'"file_name": "memory://photos/{name}')
+    (tmp_path / "l.json").write_text(text)
+    with pytest.raises(ImageError, match=r"memory://photos/gone.jpg: no such file"):
+        export(tmp_path / "l.json", tmp_path / "out", "coco")
+    photos = tmp_path / "out" / "images"
+    assert (photos / "1.jpg").read_bytes() == (tmp_path / "1.jpg").read_bytes()
+    with Image.open(photos / "6.jpg") as picture:
+        assert np.array_equal(np.array(picture.convert("L")) > 128, scene(3)[2])
+
+
 def test_an_export_into_the_folder_of_the_photos_keeps_them(tmp_path):
     save_photo(tmp_path / "a.jpg", np.zeros((48, 64, 3), np.uint8), 1)
     before = (tmp_path / "a.jpg").read_bytes()
