@@ -61,8 +61,8 @@ function refresh() {
 
 // Cards up to a screen's height below what is seen
 function fill() {
-  do addCards();
-  while (gallery.children.length < view.length && byId("more").getBoundingClientRect().top < 2 * innerHeight);
+  const end = byId("more");
+  while (gallery.children.length < view.length && end.getBoundingClientRect().top < 2 * innerHeight) addCards();
 }
 
 function addCards() {
@@ -240,5 +240,6 @@ byId("next").onclick = () => move(1);
 byId("close").onclick = () => detail.close();
 detail.addEventListener("click", (event) => event.target === detail && detail.close());
 detail.addEventListener("close", () => gallery.children[open]?.focus());
-new IntersectionObserver((entries) => entries[0].isIntersecting && fill(), { rootMargin: "100%" }).observe(byId("more"));
+addEventListener("scroll", fill, { passive: true });
+addEventListener("resize", fill);
 refresh();
