@@ -162,7 +162,7 @@ def test_names_of_strangers_stay_in_their_folder(place, tmp_path, name):
     }
     root = place(files | {"photos/x.png": b""})
     for file in files:
-        with pytest.raises(DatasetError, match="leaves|absolute|is a URL|control characters"):
+        with pytest.raises(DatasetError, match=r"leaves|absolute|is a URL|control characters"):
             ImageList.write(tmp_path / "list", list_dataset(f"{root}/{file}", classes=CLASSES))
         assert not (tmp_path / "list").exists()
 
@@ -170,7 +170,7 @@ def test_names_of_strangers_stay_in_their_folder(place, tmp_path, name):
 @pytest.mark.parametrize("member", ["../x.png", "/x.png"])
 def test_members_of_strangers_stay_in_their_archive(tmp_path, member):
     (tmp_path / "x.tar").write_bytes(archive({member: png(0)}))
-    with pytest.raises(DatasetError, match="leaves its folder|is absolute"):
+    with pytest.raises(DatasetError, match=r"leaves its folder|is absolute"):
         ImageList.write(tmp_path / "list", list_dataset(tmp_path / "x.tar", classes=CLASSES))
 
 
@@ -203,10 +203,10 @@ def test_an_archive_that_cannot_be_read_is_an_image_that_cannot(tmp_path, data):
     assert names[0] == "x"
     if data:
         assert names[-1] == "s-1.broken"
-    with pytest.raises(ImageError, match=r"s-1\.tar"):
-        for one in images[1:]:
-            load_image(one.path)
-        raise ImageError("s-1.tar", "was empty")  # which tarfile takes for an archive of nothing
+        with pytest.raises(ImageError, match=r"s-1\.tar"):
+            load_image(images[-1].path)
+    else:  # what tar takes for an archive of nothing
+        assert names == ["x"]
 
 
 def test_a_member_beyond_the_end(tmp_path):
