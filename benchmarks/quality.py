@@ -1,6 +1,6 @@
 """How far label quality tells good masks from bad ones: precision against the share that is kept.
 
-    python -m benchmarks.quality labels.json SOURCE --out quality
+    python -m benchmarks.quality labels SOURCE --out quality
 
 SOURCE has ground truth (see `labelpenet evaluate`); a label is right where its mask overlaps an
 object of its class by an IoU of at least 0.5. Labels are ranked by a figure of their quality, the

@@ -89,7 +89,7 @@ def list_dataset(
     """
     if classes is not None:
         classes = checked_classes(classes)
-    if (archives := find_tars(_text(source))) is not None:
+    if (archives := find_tars(str(source))) is not None:
         if split is not None:
             raise DatasetError(f"{source}: tar archives have no splits, got {split!r}")
         return read_tars(located(source), archives, classes=classes)
@@ -116,10 +116,6 @@ def _read_file(path: AnyPath, split: str | None, classes: Sequence[str] | None) 
     if split is not None:
         raise DatasetError(f"{path}: a COCO file has no splits, got {split!r}")
     return read_coco(path, classes=classes)
-
-
-def _text(source: str | os.PathLike[str]) -> str:
-    return source if isinstance(source, str) else os.fspath(source)
 
 
 def check_for_training(dataset: Dataset, proposals: ProposalStore | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from labelpenet.data.members import TarMember
 from labelpenet.safe_path import safe_path
 from labelpenet.types import Dataset, ImageRecord
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SHOWN = 3  # how many of many like problems an error message names
 
 
@@ -85,6 +87,8 @@ def listed_path(text: str, where: str) -> PurePosixPath:
         Traceback (most recent call last):
         labelpenet.data.entries.DatasetError: list.csv:3: '../secret.jpg' leaves its folder
     """
+    if _URL.match(text):
+        raise DatasetError(f"{where}: {text!r} is a URL, expected a path below the list's folder")
     try:
         return safe_path(text)
     except ValueError as error:

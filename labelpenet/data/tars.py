@@ -35,9 +35,10 @@ def find_tars(source: str | AnyPath) -> list[AnyPath] | None:
     if str(source).endswith(".tar"):
         return [located(name) for name in _expanded(str(source))]
     path = located(source)
-    if not path.is_dir():
-        return None
-    return listed(path, "*.tar") or None
+    found = (
+        [file for file in listed(path) if not file.name.startswith(".")] if path.is_dir() else []
+    )
+    return found if found and all(file.suffix == ".tar" for file in found) else None
 
 
 def read_tars(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import Counter, deque
@@ -149,7 +150,14 @@ def _serve(work: Work[Any], number: int, workers: Workers, pipe: Connection) -> 
                 answer = (True, do(task))
             except BaseException as error:
                 answer = (False, error)
-            pipe.send(answer)
+            _send(pipe, answer)
+
+
+def _send(pipe: Connection, answer: tuple[bool, Any]) -> None:
+    try:
+        pipe.send(answer)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        pipe.send((False, RuntimeError(f"{answer[1]!r:.500} cannot be sent: {error}")))
 
 
 def _end_with_parent() -> None:

@@ -31,7 +31,8 @@ def run_on_ray(
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
 
     class Actor:
         def __init__(self) -> None:
@@ -48,7 +49,7 @@ def run_on_ray(
     done = rows.map_batches(
         Actor,
         batch_size=1,
-        concurrency=min(workers.count, len(tasks)),
+        compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(tasks))),
         num_cpus=workers.threads or 1,
         num_gpus=1 if workers.device.startswith("cuda") else 0,
     )

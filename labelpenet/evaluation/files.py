@@ -39,7 +39,8 @@ def evaluate_files(
         DatasetError: There is no ground truth for the images.
         ValueError: Damaged labels, or other classes than the dataset's.
     """
-    work = _Evaluation(labels, os.fspath(source), split)
+    # workers may be elsewhere
+    work = _Evaluation(Path(os.path.abspath(labels)), os.path.abspath(source), split)
     found, truth = work.open()
     parts = range(-(-len(truth) // _PART))
     results = dict(run(work, parts, engine=engine, workers=workers))

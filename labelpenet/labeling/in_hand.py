@@ -1,4 +1,4 @@
-"""Which images a worker has in hand, on disk: what it died over, its successor can tell."""
+"""Notes of the workers of a shard, on disk: what one died over, its successor can tell."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from labelpenet.files import writing
 from labelpenet.labeling.store import SHARDS
 
-_RECORD = struct.Struct("<qq")
-_BEGIN = (-1, -1)
+_RECORD = struct.Struct("<q")
+_BEGIN = -1
 
 
 class InHand:
-    """Notes of the workers of one run about one shard; gone when the block ends, however it does.
+    """The notes of one run about one shard; gone when the block ends, however it does.
 
     Args:
         out: The store.
@@ -31,10 +31,11 @@ class InHand:
     def __enter__(self) -> InHand:
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._deaths = _deaths(self._path)
+            records = _read(self._path)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._file = os.open(self._path, flags, 0o644)
-            self._note(_BEGIN)
+            self.take(_BEGIN)
+        self._deaths = Counter(last for last, after in pairwise([*records, _BEGIN]) if after < 0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,22 +43,22 @@ class InHand:
             os.close(self._file)
             self._path.unlink()
 
-    def take(self, first: int, count: int) -> None:
-        """Says that `count` images from `first` on are in hand now."""
+    @property
+    def deaths(self) -> int:
+        """How many workers of this run died while they did this shard."""
+        return self._deaths.total()
+
+    def take(self, number: int) -> None:
+        """Says that an image is in hand now, and nothing else."""
         with writing(self._path):
-            self._note((first, count))
+            os.write(self._file, _RECORD.pack(number))
 
-    def deaths(self, first: int, count: int) -> int:
-        """How many workers of this run died with just these in hand."""
-        return self._deaths[first, count]
-
-    def _note(self, record: tuple[int, int]) -> None:
-        os.write(self._file, _RECORD.pack(*record))
+    def died_over(self, number: int) -> int:
+        """How many of them had just this image in hand."""
+        return self._deaths[number]
 
 
-def _deaths(path: Path) -> Counter[tuple[int, int]]:
-    """The last note of each worker that is not there any more."""
+def _read(path: Path) -> list[int]:
     data = path.read_bytes() if path.exists() else b""
     whole = len(data) - len(data) % _RECORD.size
-    records = [*_RECORD.iter_unpack(data[:whole]), _BEGIN]
-    return Counter(last for last, following in pairwise(records) if following == _BEGIN)
+    return [number for (number,) in _RECORD.iter_unpack(data[:whole])]

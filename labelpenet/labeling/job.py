@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,10 @@ def label_dataset(
         console: Where progress goes; None is silent.
     """
     labeler = settings.labeler()
+    here = {"checkpoint": Path(os.path.abspath(settings.checkpoint))}
+    if settings.proposals is not None:
+        here["proposals"] = Path(os.path.abspath(settings.proposals))
+    settings = replace(settings, **here)  # workers may be elsewhere
     listing = list_dataset(source, split=split, classes=labeler.classes)
     job = _job(labeler) | {"split": split}
     make: Callable[[], PhotoLabeler] = settings

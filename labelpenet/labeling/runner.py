@@ -146,7 +146,7 @@ def label_images(
         work = LabelWork(
             make=make,
             images=images,
-            out=out,
+            out=Path(os.path.abspath(out)),  # workers may be elsewhere
             manifest=manifest,
             pictured=_pictured(len(images), options.pictures),
             batch=options.batch,
@@ -209,7 +209,7 @@ def _prepare(
         raise
     with writing(out / IMAGES):
         os.replace(fresh, out / IMAGES)
-    return ImageList(out / IMAGES), manifest
+    return ImageList(Path(os.path.abspath(out / IMAGES))), manifest
 
 
 def _todo(work: LabelWork) -> list[int]:

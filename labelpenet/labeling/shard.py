@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -33,7 +34,8 @@ from labelpenet.report.pictures import save_pictures
 from labelpenet.types import Labelling
 
 T = TypeVar("T")
-_DEATHS = 2  # of workers: then what they had in hand is taken apart, or left out
+_ADDING = threading.Lock()  # one for all: a Timing is pickled
+_DEATHS = 2  # of workers: over a shard, then images are taken one by one; over one, it is left out
 
 
 @dataclass
@@ -50,12 +52,13 @@ class Timing:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The time within is spent."""
+        """The time within is spent; in any thread."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - began
+            with _ADDING:
+                self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - began
 
     def waiting(self, name: str, function: Callable[[], T]) -> T:
         """What `function` gives; its time is waited."""
@@ -145,9 +148,10 @@ class _Worker:
 
     def _kept(self, shard: int) -> dict[str, Row]:
         """The rows that stay, by name, where only what failed is done again."""
-        if not self.work.retry:
+        path = shard_path(self.work.out, shard)
+        if not self.work.retry or not path.exists():
             return {}
-        old = Shard(shard_path(self.work.out, shard))
+        old = Shard(path)
         rows = {row["image"]: row for group in range(old.groups) for row in old.rows(group)}
         old.close()
         return rows
@@ -156,26 +160,38 @@ class _Worker:
         self, span: range, kept: dict[str, Row], hand: InHand, timing: Timing
     ) -> Iterator[Row]:
         """The rows of a shard in order; a few images are under way at any time."""
-        batch = self.work.batch
-        load = partial(self._load, kept=kept, timing=timing)
+        careful = hand.deaths >= _DEATHS
+        batch = 1 if careful else self.work.batch
+        load = partial(self._load, kept=kept, timing=timing, hand=hand if careful else None)
         encode = partial(self._encode, timing=timing)
         rows: deque[Future[Row]] = deque()
-        with closing(_ahead(self.loaders, load, span, 2 * batch)) as loaded:
+        with closing(_ahead(self.loaders, load, span, 0 if careful else 2 * batch)) as loaded:
             while group := timing.waiting("photos", lambda: list(islice(loaded, batch))):
                 with timing.stage("network"):
-                    self._network(group, hand)
+                    self._network(group)
                 rows += [self.writer.submit(encode, one) for one in group]
                 while len(rows) > 2 * batch:
                     yield timing.waiting("rows", rows.popleft().result)
         while rows:
             yield timing.waiting("rows", rows.popleft().result)
 
-    def _load(self, number: int, kept: dict[str, Row], timing: Timing) -> _Under:
-        """Decodes and proposes; in a loading thread."""
+    def _load(
+        self, number: int, kept: dict[str, Row], timing: Timing, hand: InHand | None
+    ) -> _Under:
+        """Decodes and proposes; in a loading thread.
+
+        With `hand`, workers died over this shard: every image is noted, and what they died over
+        is left out.
+        """
         one = _Under(number, self.work.images[number])
         if one.image.name in kept:
             one.row = kept[one.image.name]
             return one
+        if hand is not None:
+            if hand.died_over(number) >= _DEATHS:
+                one.error = WorkerDied("workers died over it")
+                return one
+            hand.take(number)
         try:
             with timing.stage("decode"):
                 image = load_image(one.image.path)
@@ -187,16 +203,10 @@ class _Worker:
             one.error = error
         return one
 
-    def _network(self, group: Sequence[_Under], hand: InHand) -> None:
+    def _network(self, group: Sequence[_Under]) -> None:
         """Labels those of a batch that are photos."""
-        first, count = group[0].number, len(group)
         todo = [one for one in group if one.photo is not None]
-        alone = hand.deaths(first, count) >= _DEATHS
-        if not alone:
-            hand.take(first, count)
-            found = label_photos(self.labeler, [one.photo for one in todo if one.photo])
-        else:
-            found = [self._careful(one, hand) for one in todo]
+        found = label_photos(self.labeler, [one.photo for one in todo if one.photo is not None])
         for one, outcome in zip(todo, found, strict=True):
             if isinstance(outcome, Exception):
                 one.error = outcome
@@ -204,14 +214,6 @@ class _Worker:
                     self._smaller(one)
             else:
                 one.found = outcome
-
-    def _careful(self, one: _Under, hand: InHand) -> Labelling | Exception:
-        """Alone: it may be what workers die over."""
-        assert one.photo is not None
-        if hand.deaths(one.number, 1) >= _DEATHS:
-            return WorkerDied("workers died over it")
-        hand.take(one.number, 1)
-        return label_photos(self.labeler, [one.photo])[0]
 
     def _smaller(self, one: _Under) -> None:
         """Labels smaller copies of a photo until memory suffices."""

@@ -110,7 +110,8 @@ class Counts(NamedTuple):
         self.filtered[0] += row["filtered"]
         for one in row["objects"]:
             self.classes[one["label"]] += 1
-            self.scores[min(int(one["score"] * SCORE_BINS), SCORE_BINS - 1)] += 1
+            place = int(round(one["score"] * SCORE_BINS, 4))  # the float32 of 0.9 is below 0.9
+            self.scores[min(place, SCORE_BINS - 1)] += 1
 
 
 class ShardWriter:

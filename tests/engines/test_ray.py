@@ -1,11 +1,14 @@
 """The Ray engine on a cluster of this machine: same rows, whoever dies."""
 
+import os
 import warnings
+from pathlib import Path
 
 import pytest
 from engines.works import Squares
 from labeling.scenes import FakeLabeler, files, listing
 
+import labelpenet
 from labelpenet.engines import Engine, Workers, run
 from labelpenet.labeling.runner import Options, label_images
 
@@ -24,13 +27,9 @@ TWO = Workers(2)
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(tmp_path_factory):
-    import os
-    from pathlib import Path
-
-    import labelpenet
-
     paths = [str(Path(labelpenet.__file__).parents[1]), str(Path(__file__).resolve().parents[1])]
     environment = {"PYTHONPATH": os.pathsep.join(paths)}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default they are last in the queue
     ray.init(
         num_cpus=2,
         include_dashboard=False,

@@ -1,20 +1,27 @@
 """kill -9 at any moment, then the same command: the store is that of an uninterrupted run."""
 
 import multiprocessing
+import os
 import random
 import signal
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from labeling.killed_job import COUNT, job
 from labeling.scenes import files, listing
 
+import labelpenet
+
 KILLS = 20
 
 
-@pytest.fixture(scope="module")
-def start():
+@pytest.fixture
+def start(monkeypatch):
     """Starts a job in a process that a clean server forks, so that it does not import anew."""
+    paths = (Path(labelpenet.__file__).parents[1], Path(__file__).parents[1])
+    # the server does not get sys.path before Python 3.13, and would do without the module
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["labeling.killed_job"])
 

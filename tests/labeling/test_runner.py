@@ -193,22 +193,29 @@ def test_an_image_that_never_fits_is_left_out(run, tmp_path, error):
     assert (row["image"], row["exception"]) == ("a/02", error.__name__)
 
 
-def test_what_two_workers_died_over_is_left_out(run, tmp_path, monkeypatch):
-    """The engine would start the shard again; here the notes of two dead workers are there."""
+@pytest.mark.parametrize(("deaths", "left_out"), [(1, []), (3, []), (4, ["a/03"])])
+def test_what_workers_died_over_is_left_out(run, tmp_path, monkeypatch, deaths, left_out):
+    """The engine starts a shard again; here the notes of dead workers are there already.
+
+    Two that did it as always, then two that took images one by one and died over the same one.
+    """
     monkeypatch.setattr(runner, "uuid4", lambda: SimpleNamespace(hex="run"))
-    out = tmp_path / "out"
     monkeypatch.setattr(runner, "remove_strays", lambda out: None)
-    for taken in ([(2, 2)], [(2, 2)], [(2, 1), (3, 1)], [(2, 1), (3, 1)]):
+    out = tmp_path / "out"
+    for taken in ([], [], [2, 3], [2, 3])[:deaths]:
         hand = InHand(out, 1, "run").__enter__()
-        for first, count in taken:
-            hand.take(first, count)
+        for number in taken:
+            hand.take(number)
         os.close(hand._file)  # as a death does
     make, seen = each()
     run(out, make, batch=2)
-    assert seen == ["a/00", "a/01", "a/02", "a/04"]
-    (row,) = errors(out)
-    assert (row["image"], row["exception"]) == ("a/03", "WorkerDied")
+    assert seen == [f"a/0{i}" for i in range(5) if f"a/0{i}" not in left_out]
+    assert [row["image"] for row in errors(out)] == left_out
+    assert all(row["exception"] == "WorkerDied" for row in errors(out))
     assert not list((out / "labels").glob(".*"))
+    if not left_out:
+        run(tmp_path / "whole")
+        assert files(out) == files(tmp_path / "whole")
 
 
 def test_interruption_says_how_to_go_on(run, tmp_path):
