@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labelpenet.labeling.labels import LabelledImage, LabelledObject, Labels
-from labelpenet.report.outlines import mask_path
+from labelpenet.report.outlines import UNITS, mask_path, ring_path
 from labelpenet.report.pictures import Pictures, picture_stem, pictured_stems, thumbnail_size
 
 BINS = 20
@@ -105,24 +107,23 @@ def pick(labels: Labels, out: Path, most: int) -> tuple[Figures, list[LabelledIm
 def image_data(image: LabelledImage, pictures: Pictures | None) -> str:
     """One image for the page, as JSON that may stand in a script element.
 
-    Keys are short, since there are thousands: name, size [height, width] of the photo and of the
-    drawing, module, tags, least quality; thumbnail, larger photo and stages, where there are any;
-    objects as [class, score, quality, figures, path].
+    Keys are short, since there are thousands: name, size [height, width] of the photo and, in units
+    of the paths, of the drawing, module, tags, least quality; thumbnail, larger photo and stages,
+    where there are any; objects as [class, score, quality, figures, path].
     """
     drawing = thumbnail_size(image.height, image.width)
     masks = image.instances().masks
+    scale = UNITS * np.array([drawing[1] / image.width, drawing[0] / image.height])
     objects = []
     for i, one in enumerate(image.objects):
-        if masks is None:
-            path = _box_path(one.box, drawing[1] / image.width, drawing[0] / image.height)
-        else:
-            path = mask_path(masks[i].numpy(), drawing)
+        mask = None if masks is None else masks[i].numpy()
+        path = _box_path(one.box, scale) if mask is None else mask_path(mask, drawing)
         figures = [_rounded(one.quality.get(name)) for name in _FIGURES]
         objects.append([one.label, _rounded(one.score), _rounded(overall(one)), figures, path])
     data: dict[str, Any] = {
         "n": image.name,
         "z": [image.height, image.width],
-        "v": list(drawing),
+        "v": [UNITS * side for side in drawing],
         "m": image.module,
         "g": list(image.tags),
         "q": _rounded(image_quality(image)),
@@ -144,9 +145,9 @@ def script_json(data: Mapping[str, Any] | list[Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _box_path(box: tuple[float, ...], across: float, down: float) -> str:
-    x1, y1, x2, y2 = box[0] * across, box[1] * down, box[2] * across, box[3] * down
-    return f"M{x1:.4g} {y1:.4g}L{x1:.4g} {y2:.4g}L{x2:.4g} {y2:.4g}L{x2:.4g} {y1:.4g}Z"
+def _box_path(box: tuple[float, ...], scale: np.ndarray) -> str:
+    x1, y1, x2, y2 = box
+    return ring_path(np.array([[x1, y1], [x1, y2], [x2, y2], [x2, y1]]) * scale)
 
 
 def _bin(value: float) -> int:

@@ -61,16 +61,25 @@ def test_data_of_an_image(tmp_path):
     page, data = read(write_report(path, images=tmp_path / "photos"))
     assert data["classes"] == list(CLASSES)
     (image,) = data["images"]
-    assert (image["n"], image["z"], image["v"], image["m"]) == ("a/b", [60, 80], [60, 80], 4)
+    assert (image["n"], image["z"], image["v"], image["m"]) == ("a/b", [60, 80], [120, 160], 4)
     assert image["q"] == 0.5
     assert [row[:3] for row in image["o"]] == [[1, 0.91, 0.5], [0, 0.25, 1.0]]
     assert image["o"][0][3] == [None, 0.5, None, None]
-    assert image["o"][0][4] == "M0 0L0 30L80 30L80 0Z"
+    assert image["o"][0][4] == "M0 0l+0+60+160+0+0-60z"
     with Image.open(tmp_path / image["t"]) as thumbnail:
         assert thumbnail.size == (80, 60)
     assert image["p"] is None
     assert [b["data-class"] for b in page.all("button") if "data-class" in b] == ["0", "1"]
     assert "2" in [text.strip() for text in page.texts]  # objects
+
+
+def test_boxes_alone(tmp_path):
+    boxes = Instances(torch.tensor([[100.0, 50, 640, 450]]), torch.tensor([1]), torch.tensor([0.5]))
+    write_labels(tmp_path / "l.json", CLASSES, {"a": boxes}, {"a": (480, 640)})
+    _, data = read(write_report(tmp_path / "l.json"))
+    (image,) = data["images"]
+    assert (image["v"], image["q"]) == ([480, 640], None)
+    assert image["o"] == [[1, 0.5, None, [None] * 4, "M100 50l+0+400+540+0+0-400z"]]
 
 
 def test_stages(tmp_path):
@@ -200,15 +209,16 @@ def test_quality_of_an_image_is_the_least():
     assert image_quality(LabelledImage("a", "a.jpg", 2, 2, objects=objects(None))) is None
 
 
+def corners(path: str) -> list[np.ndarray]:
+    """The rings of a path [N, 2], in pixels of the drawing."""
+    numbers = [[int(v) for v in re.findall(r"[-+]?\d+", ring)] for ring in path.split("z") if ring]
+    return [np.cumsum(np.reshape(ring, (-1, 2)), 0) / 2 for ring in numbers]
+
+
 def painted(path: str, size: tuple[int, int], scale: int = 8) -> np.ndarray:
     """What a browser fills, at `scale` samples a pixel."""
-    rings = [
-        np.array([float(v) for v in re.findall(r"[-\d.e]+", ring)]).reshape(-1, 2)
-        for ring in path.split("Z")
-        if ring
-    ]
     canvas = np.zeros((size[0] * scale, size[1] * scale), np.uint8)
-    for ring in rings:
+    for ring in corners(path):
         one = np.zeros_like(canvas)
         cv2.fillPoly(one, [np.round(ring * scale).astype(np.int32)], 1)
         canvas ^= one
@@ -218,12 +228,12 @@ def painted(path: str, size: tuple[int, int], scale: int = 8) -> np.ndarray:
 @STEADY
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
 def test_outline_of_any_mask(mask):
-    size = thumbnail_size(*mask.shape)
-    path = mask_path(mask, size)
+    path = mask_path(mask, thumbnail_size(*mask.shape))
     assert bool(path) == bool(mask.any())
-    numbers = [float(v) for v in re.findall(r"[-\d.e]+", path)]
-    assert all(0 <= x <= mask.shape[1] for x in numbers[::2])
-    assert all(0 <= y <= mask.shape[0] for y in numbers[1::2])
+    for ring in corners(path):
+        assert len(ring) >= 3
+        assert ring.min() >= 0
+        assert (ring <= mask.shape[::-1]).all()
 
 
 def test_outline_of_a_large_mask_with_parts_and_a_hole():
