@@ -6,7 +6,6 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import IO
 
 from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path
@@ -93,12 +92,16 @@ def _samples(archive: AnyPath, file: IO[bytes], classes: tuple[str, ...]) -> Ite
                 if place is not None:
                     yield Entry(key, place, labels, f"{archive}: {key}")
                 key, place, labels = name, None, ()
-            if PurePosixPath(suffix).suffix.lower() in IMAGE_SUFFIXES and place is None:
+            if suffix.lower() in IMAGE_SUFFIXES and place is None:
                 place = TarMember(place_of(archive), member.name, member.offset_data, member.size)
             elif classes and suffix in (".cls", ".json") and not labels:
                 labels = _labels(_content(tar, member, where), suffix, classes, where)
+        end = tar.offset
     if place is not None:
         yield Entry(key, place, labels, f"{archive}: {key}")
+    file.seek(end)
+    if 0 < len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # tarfile takes it for the end
+        raise tarfile.ReadError("ends within a header")
 
 
 def _split(member: str, where: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ other; a task whose worker died is done again, so doing one twice must do no har
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -60,7 +60,7 @@ def run(
     engine: Engine = Engine.LOCAL,
     workers: Workers = ONE,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Does every task once and yields (task, result) as they are finished, in any order.
 
     Args:

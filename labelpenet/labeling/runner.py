@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,10 +158,12 @@ def label_images(
         todo = _todo(work)
         done = len(images) - sum(len(manifest.span(shard)) for shard in todo)
         tally = _Tally(out)
+        write_errors(out, shard_numbers(out))  # without what a stopped run noted of shards not done
         results = run(work, todo, engine=options.engine, workers=options.workers, stopped=stopped)
         try:
-            for _ in track(tally.take(results), "labels", len(images), console, done=done):
-                pass
+            with closing(results):  # ends the workers, whatever happens here
+                for _ in track(tally.take(results), "labels", len(images), console, done=done):
+                    pass
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_resume(work)) from None
         except OutputError as error:

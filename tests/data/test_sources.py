@@ -200,13 +200,9 @@ def test_an_archive_that_cannot_be_read_is_an_image_that_cannot(tmp_path, data):
     listing = list_dataset(tmp_path, classes=CLASSES)
     images = ImageList.write(tmp_path / "list", listing)
     names = [one.name for one in images]
-    assert names[0] == "x"
-    if data:
-        assert names[-1] == "s-1.broken"
-        with pytest.raises(ImageError, match=r"s-1\.tar"):
-            load_image(images[-1].path)
-    else:  # what tar takes for an archive of nothing
-        assert names == ["x"]
+    assert (names[0], names[-1]) == ("x", "s-1.broken")
+    with pytest.raises(ImageError, match=r"s-1\.tar"):
+        load_image(images[-1].path)
 
 
 def test_a_member_beyond_the_end(tmp_path):

@@ -8,10 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 from labeling.scenes import CLASSES, FakeLabeler
 
 from labelpenet.data.entries import Entry, Listing
 from labelpenet.labeling.runner import Options, label_images
+
+pa.array([{"a": 1}])  # imports what it needs now, once for all jobs
 
 COUNT = 14
 FOLDERS = ("/labelpenet/", "/pyarrow/", "/json/")

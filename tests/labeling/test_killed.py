@@ -44,7 +44,7 @@ def test_twenty_kills(start, tmp_path):
     kills, jobs, moments = 0, 0, set()
     while kills < KILLS:
         out = tmp_path / f"out{jobs}"
-        status = start(tmp_path / "photos", out, dice.randrange(1, calls // 2))
+        status = start(tmp_path / "photos", out, dice.randrange(1, calls))
         assert status in (0, -signal.SIGKILL)
         if status:
             kills += 1
