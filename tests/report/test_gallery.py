@@ -194,6 +194,7 @@ def test_pick_keeps_pictured_worst_and_best(tmp_path, monkeypatch):
     assert max(np.diff(middle)) < 200
 
 
+@STEADY
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=3), st.floats(-1, 1))
 def test_overall_is_that_of_quality(known, margin):
     names = ("peak_support", "crf_change", "agreement")
