@@ -76,10 +76,10 @@ def label_dataset(
         console: Where progress goes; None is silent.
     """
     labeler = settings.labeler()
-    here = {"checkpoint": Path(os.path.abspath(settings.checkpoint))}
-    if settings.proposals is not None:
-        here["proposals"] = Path(os.path.abspath(settings.proposals))
-    settings = replace(settings, **here)  # workers may be elsewhere
+    # workers may be elsewhere
+    proposals = None if settings.proposals is None else Path(os.path.abspath(settings.proposals))
+    checkpoint = Path(os.path.abspath(settings.checkpoint))
+    settings = replace(settings, checkpoint=checkpoint, proposals=proposals)
     listing = list_dataset(source, split=split, classes=labeler.classes)
     job = _job(labeler) | {"split": split}
     make: Callable[[], PhotoLabeler] = settings
