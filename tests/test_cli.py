@@ -240,7 +240,7 @@ def test_report_of_labels(labelled):
     done = run("report", labelled, "--most", 2)
     assert done.exit_code == 0, done.output
     page = (labelled / "index.html").read_text("utf-8")
-    assert "2 of 2 images, picked from 3" in " ".join(page.split())
+    assert "</span> of 2 images, picked from 3" in " ".join(page.split())
     assert '"s":[["attention","pictures/' in page
 
 

@@ -139,7 +139,7 @@ def script_json(data: Mapping[str, Any] | list[Any]) -> str:
 
     Example:
         >>> script_json({"n": "</script>"})
-        '{"n":"\\\\u003c/script\\\\u003e"}'
+        '{"n":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
