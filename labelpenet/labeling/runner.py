@@ -168,6 +168,7 @@ def label_images(
             raise KeyboardInterrupt(_resume(work)) from None
         except OutputError as error:
             raise OutputError(error.errno, f"{error}; {_resume(work)}") from error
+        remove_strays(out)  # of workers that died
         write_errors(out, shard_numbers(out), tally.unwritten)
         missing = manifest.shards - len(shard_numbers(out))
         if missing > len(tally.unwritten):

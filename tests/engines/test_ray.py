@@ -58,4 +58,6 @@ def test_same_rows_as_the_local_engine(tmp_path):
         )
         assert (summary.images, summary.errors) == (12, 0)
     assert (tmp_path / "deaths").exists()  # a worker was killed
-    assert files(tmp_path / "ray") == files(tmp_path / "local")
+    ours, theirs = files(tmp_path / "local"), files(tmp_path / "ray")
+    assert sorted(ours) == sorted(theirs)
+    assert ours == theirs
