@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench bench-gate build lint format cuda-check cuda-resources clean
+.PHONY: demo test bench bench-gate docs build lint format cuda-check cuda-resources clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ bench: .venv-bench/bin/labelpenet  ## time every kernel beside its peers, into b
 
 bench-gate: .venv-bench/bin/labelpenet  ## fail where a kernel lost ground since that was stored
 	$< bench --against benchmarks/results/cpu.json
+
+docs:  ## the documentation site into build/site, any warning an error (needs the docs extra)
+	mkdocs build --strict
 
 build:  ## compile the extension into labelpenet/, for work in a checkout (needs the dev extra)
 	cmake -S . -B build/dev -G Ninja -DLABELPENET_CUDA=$(or $(LABELPENET_CUDA),OFF) \

@@ -1,6 +1,6 @@
 """How far label quality tells good masks from bad ones: precision against the share that is kept.
 
-    python -m benchmarks.quality labels.json SOURCE --out quality
+    python -m benchmarks.quality labels SOURCE --out quality
 
 SOURCE has ground truth (see `labelpenet evaluate`); a label is right where its mask overlaps an
 object of its class by an IoU of at least 0.5. Labels are ranked by a figure of their quality, the
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from labelpenet.evaluation.files import dataset_truth
 from labelpenet.evaluation.inputs import detections, ground_truth
 from labelpenet.evaluation.masks import class_mask_iou
 from labelpenet.files import atomic_write
-from labelpenet.labeling.coco import read_labels
+from labelpenet.labeling import open_labels
 from labelpenet.types import GroundTruth, Instances
 
 IOU = 0.5
@@ -32,7 +32,7 @@ Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # share kept, precision, thre
 
 
 def judged(
-    found: Mapping[str, Instances], truth: Mapping[str, GroundTruth], classes: int
+    found: Iterable[tuple[str, Instances]], truth: Mapping[str, GroundTruth], classes: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Which labels are right [N] bool, and their figures [N], NaN where unknown.
 
@@ -40,8 +40,9 @@ def judged(
     """
     right: list[np.ndarray] = [np.zeros(0, bool)]
     figures: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in FIGURES}
-    for name in sorted(set(found) & set(truth)):
-        instances = found[name]
+    for name, instances in found:
+        if name not in truth:
+            continue
         known = ground_truth(name, truth[name], classes)
         order = np.argsort(-instances.scores.double().numpy(), kind="stable")  # as detections()
         iou = class_mask_iou(name, detections(name, instances, classes), known)
@@ -109,10 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("quality"), help="files to write")
     options = parser.parse_args(arguments)
     try:
-        classes, found, _ = read_labels(options.labels)
-        dataset = load_dataset(options.source, split=options.split, classes=classes)
+        labels = open_labels(options.labels)
+        dataset = load_dataset(options.source, split=options.split, classes=labels.classes)
         truth = dataset_truth(options.source, dataset)
-        right, figures = judged(found, truth, len(classes))
+        found = ((image.name, image.instances()) for image in labels)
+        right, figures = judged(found, truth, len(labels.classes))
         if not len(right):
             raise ValueError(f"{options.labels}: no label is of an image with ground truth")
         curves = {name: curve(right, values) for name, values in figures.items()}

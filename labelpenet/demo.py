@@ -9,14 +9,15 @@ from pathlib import Path
 from rich.console import Console
 
 from labelpenet.config import Config
-from labelpenet.data import load_dataset, load_image, write_scenes
+from labelpenet.data import write_scenes
 from labelpenet.evaluation import Evaluation, Matching
 from labelpenet.evaluation.files import evaluate_files
-from labelpenet.labeler import Labeler
-from labelpenet.labeling.runner import LABELS, label_images
-from labelpenet.report.page import PAGE
+from labelpenet.labeling.job import LabelerSettings, label_dataset
+from labelpenet.labeling.runner import Options
+from labelpenet.report.gallery import write_report
 from labelpenet.training.run import train_cascade
 
+LABELS = "labels"
 _TRAIN_SCENES = 240
 _TEST_SCENES = 40
 
@@ -27,11 +28,13 @@ class DemoResult:
 
     Attributes:
         evaluation: Of the held-out scenes.
-        page: The HTML page.
+        labels: The label store.
+        page: The report on it.
         seconds: From start to end.
     """
 
     evaluation: Evaluation
+    labels: Path
     page: Path
     seconds: float
 
@@ -57,17 +60,15 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
         write_scenes(scenes, _TRAIN_SCENES, test_count=_TEST_SCENES, seed=config.seed)
     checkpoint = train_cascade(config, scenes, out / "run", split="train", console=console)
 
-    labeler = Labeler(checkpoint, use_tags=False)
-    dataset = load_dataset(scenes, split="test", classes=labeler.classes)
-    label_images(
-        labeler.with_trace({record.name for record in dataset.records}),
-        dataset,
-        out,
-        load=load_image,
+    labels = out / LABELS
+    label_dataset(
+        scenes,
+        labels,
+        LabelerSettings(checkpoint, use_tags=False),
+        split="test",
+        options=Options(pictures=_TEST_SCENES),
         console=console,
-        pictures=len(dataset),
-        job=labeler.job,
-        evaluate=lambda labels: evaluate_files(labels, scenes, "test").means(),
     )
-    evaluation = evaluate_files(out / LABELS, scenes, "test")
-    return DemoResult(evaluation, out / PAGE, time.monotonic() - began)
+    evaluation = evaluate_files(labels, scenes, "test")
+    page = write_report(labels, figures=evaluation.means(), console=console)
+    return DemoResult(evaluation, labels, page, time.monotonic() - began)

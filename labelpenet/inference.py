@@ -185,11 +185,29 @@ class Predictor:
         searched = torch.from_numpy(proposals).to(self.device)
         return module.detect(features, frames, tags, self._prior(maps, tags), searched)
 
-    def _views(self, image: np.ndarray) -> list[View]:
+    @torch.no_grad()
+    def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:
+        """The views of each image; those of one size go through the trunk together.
+
+        The features of an image do not depend on what else is in the batch but for rounding.
+        """
+        resized = [self._resized(image, self.config.test_scales) for image in images]
+        alike: dict[torch.Size, list[tuple[int, int]]] = {}
+        for i, views in enumerate(resized):
+            for k, (seen, _) in enumerate(views):
+                alike.setdefault(seen.shape, []).append((i, k))
+        features: dict[tuple[int, int], Tensor] = {}
+        with autocast(self.config, self.device):
+            for places in alike.values():
+                found = self.cascade.trunk(torch.stack([resized[i][k][0] for i, k in places]))
+                features |= zip(places, found.split(1), strict=True)
         return [
-            View(self.cascade.trunk(seen), frame)
-            for seen, frame in self._resized(image, self.config.test_scales)
+            [View(features[i, k], frame) for k, (_, frame) in enumerate(views)]
+            for i, views in enumerate(resized)
         ]
+
+    def _views(self, image: np.ndarray) -> list[View]:
+        return self.views([image])[0]
 
     def _resized(self, image: np.ndarray, scales: Sequence[int]) -> list[tuple[Tensor, Frame]]:
         """The image [3, h, w] at each scale, and mirrored where that is asked for.

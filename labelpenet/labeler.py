@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Container
+import os
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from labelpenet.config import Config
+from labelpenet.data.entries import suggestion
+from labelpenet.data.images import as_image
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
 from labelpenet.models.cascade import CheckpointError, load_checkpoint
 from labelpenet.ops import selective_search
 from labelpenet.quality import with_agreement
 from labelpenet.types import Labelling
+
+Photo = np.ndarray | Image.Image | str | os.PathLike[str]
+"""What `Labeler.label` takes for a photo."""
 
 
 def propose(image: np.ndarray, config: Config) -> np.ndarray:
@@ -43,33 +50,49 @@ def proposal_settings(config: Config) -> dict[str, object]:
 
 
 class Labeler:
-    """Labels images with one checkpoint.
+    """Labels images with one checkpoint: `label` for photos of any form, a call for one array.
 
     Args:
         checkpoint: Written by training.
+        device: Where the network runs: cpu, cuda or cuda:N.
         module: Which module answers, 1 to 4; None is the last trained one.
         use_tags: Whether an image's tags are taken as true: nothing else is found then. Without,
             the network guesses them.
         proposals: Stored proposals; an image that is not in it has its own computed.
-        device: Where the network runs.
         agreement: Whether the other one of modules 3 and 4, where both are trained and one of them
             answers, finds its objects too: how far they agree is a figure of the labels' quality.
 
     Raises:
         CheckpointError: The file cannot be used, or `module` is not trained in it.
         ValueError: The device is unknown or not there.
+
+    Example:
+        An untrained cascade stands in for one that `labelpenet train` wrote.
+
+        >>> import tempfile
+        >>> from labelpenet.config import config_from_dict
+        >>> from labelpenet.models.cascade import Cascade, save_checkpoint
+        >>> settings = {"model": {"backbone": "tiny", "fc_width": 16}, "proposals": {"min_side": 8}}
+        >>> path = Path(tempfile.mkdtemp()) / "module1.pt"
+        >>> save_checkpoint(path, Cascade(config_from_dict(settings), ["cat", "dog"]), trained=1)
+        >>> labeler = Labeler(path, "cpu")
+        >>> photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        >>> (found,) = labeler.label([photo], tags=[["dog"]])
+        >>> found.instances.masks.shape, [labeler.classes[i] for i in found.instances.labels]
+        (torch.Size([1, 48, 64]), ['dog'])
     """
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
         *,
         module: int | None = None,
         use_tags: bool = True,
         proposals: ProposalStore | None = None,
-        device: str | torch.device = "cpu",
         agreement: bool = True,
     ) -> None:
+        checkpoint = Path(checkpoint)
         cascade, trained = load_checkpoint(checkpoint)
         if trained == 0 or (module is not None and not 1 <= module <= trained):
             has = f"modules 1 to {trained}" if trained else "no trained module"
@@ -82,7 +105,7 @@ class Labeler:
         self.use_tags = use_tags
         self._other = 7 - self.module if agreement and self.module > 2 and trained == 4 else None
         self.proposals = proposals
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = checkpoint
         self._traced: Container[str] = ()
         self.predictor = Predictor(cascade.to(usable_device(device)))
 
@@ -94,17 +117,73 @@ class Labeler:
         compared = "" if self._other is None else f", compared with module {self._other}"
         return f"checkpoint {digest}, module {self.module}, {source}{compared}"
 
+    def reads_proposals(self, traced: bool) -> bool:
+        """Whether the modules that answer need an image's proposals."""
+        return self.module == 1 or traced or self.config.detection.search_boxes > 0
+
     def with_trace(self, names: Container[str]) -> Labeler:
         """Gives module 1's attention and heat-map too, for these images (a second pass)."""
         self._traced = names
         return self
+
+    def label(
+        self,
+        images: Iterable[Photo],
+        tags: Iterable[Iterable[str | int] | None] | None = None,
+    ) -> list[Labelling]:
+        """Labels photos, each on its own.
+
+        Args:
+            images: Arrays [H, W, 3] uint8 RGB, pictures of Pillow, or paths and URLs. A picture and
+                a file with an EXIF flag are turned as they are meant to be shown; masks and boxes
+                are of the turned one.
+            tags: For each photo the classes that are in it, as names or as indices into `classes`;
+                nothing else is found then. None, or none for one photo, has them guessed.
+
+        Returns:
+            A Labelling for each photo: `instances` with masks [K, H, W] bool, boxes, labels, scores
+            and quality, the best score first, and `maps`, pictures of the way there.
+
+        Raises:
+            TypeError: One photo instead of several, or something that is none.
+            ValueError: An array of another shape, an unknown class, or tags for another number of
+                photos.
+            ImageError: A file that cannot be read.
+        """
+        if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
+            raise TypeError(f"images: expected a list of photos, got one {type(images).__name__}")
+        photos = list(images)
+        every = [None] * len(photos) if tags is None else list(tags)
+        if len(every) != len(photos):
+            raise ValueError(
+                f"tags: expected one entry for each of {len(photos)}, got {len(every)}"
+            )
+        known = [self._indices(one) for one in every]
+        return [self(as_image(p), t) for p, t in zip(photos, known, strict=True)]
+
+    def _indices(self, tags: Iterable[str | int] | None) -> tuple[int, ...]:
+        """Class indices, sorted, without repeats; none where nothing is known."""
+        if isinstance(tags, str):
+            raise TypeError(f"tags: expected a list of classes for each photo, got {tags!r}")
+        found = set()
+        for tag in tags or ():
+            if isinstance(tag, str):
+                if tag not in self.classes:
+                    hint = suggestion(tag, self.classes)
+                    raise ValueError(f"tags: expected classes of the checkpoint, got {tag!r}{hint}")
+                found.add(self.classes.index(tag))
+            elif 0 <= tag < len(self.classes):
+                found.add(int(tag))
+            else:
+                raise ValueError(f"tags: expected indices below {len(self.classes)}, got {tag}")
+        return tuple(sorted(found))
 
     def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
         """Labels one image [H, W, 3] uint8; `name` finds its stored proposals."""
         known = tags if self.use_tags and tags else None
         boxes = np.zeros((0, 4), np.float32)
         traced = name in self._traced and self.module > 1
-        if self.module == 1 or traced or self.config.detection.search_boxes:
+        if self.reads_proposals(traced):
             stored = self.proposals is not None and name in self.proposals
             boxes = self.proposals[name] if stored else propose(image, self.config)  # type: ignore[index]
         result = self.predictor(image, boxes, self.module, known)

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from labeling.scenes import read_labels
 from PIL import Image
 from tiny_cascade import OVERRIDES
 from typer.testing import CliRunner
@@ -17,7 +19,7 @@ from typer.testing import CliRunner
 import labelpenet
 from labelpenet import cli
 from labelpenet.data import load_image, write_scenes
-from labelpenet.labeling.coco import read_labels
+from labelpenet.labeling import open_labels
 
 COMMANDS = ("info", "demo", "proposals", "train", "report", "label", "evaluate", "export", "bench")
 SET = [word for override in OVERRIDES for word in ("--set", override)]
@@ -72,7 +74,7 @@ def labelled(work, checkpoint) -> Path:
         "label", work / "scenes", work / "labels", "--checkpoint", checkpoint, "--split", "test"
     )
     assert done.exit_code == 0, done.output
-    return work / "labels" / "labels.json"
+    return work / "labels"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -141,14 +143,37 @@ def test_labels_of_the_test_scenes(labelled):
     assert sorted(found) == sorted(sizes)
     assert len(found) == 3
     assert any(len(instances) for instances in found.values())
-    assert (labelled.parent / "errors.jsonl").read_text() == ""
-    assert "<html" in (labelled.parent / "index.html").read_text()
+    assert (labelled / "errors.jsonl").read_text() == ""
+    assert len(list((labelled / "pictures").rglob("*-photo.webp"))) == 3
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    paths = (path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+def objects(out: Path) -> list[dict]:
+    """Every object of a store, and the module that found it, as its Parquet files have it."""
+    rows = pq.read_table(out / "labels").to_pylist()
+    return [one | {"module": row["module"]} for row in rows for one in row["objects"]]
+
+
+def test_workers_and_batches_change_nothing(work, checkpoint, labelled, tmp_path):
+    words = ("--checkpoint", checkpoint, "--split", "test", "--shard-size", 1)
+    outs = [tmp_path / name for name in ("one", "two", "batch")]
+    for out, more in zip(outs, ((), ("--workers", 2), ("--batch", 3)), strict=True):
+        done = run("--threads", 1, "label", work / "scenes", out, *words, *more)
+        assert done.exit_code == 0, done.output
+    assert len(list((outs[0] / "labels").glob("*.parquet"))) == 3
+    assert files(outs[0]) == files(outs[1]) == files(outs[2])
+    assert objects(outs[0]) == objects(labelled)
 
 
 def test_same_labels_again(work, checkpoint, labelled, tmp_path):
     done = run("label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--split", "test")
     assert done.exit_code == 0
-    assert (tmp_path / "labels.json").read_bytes() == labelled.read_bytes()
+    assert files(tmp_path) == files(labelled)
 
 
 @pytest.mark.parametrize("module", [1, 2, 3])
@@ -158,28 +183,34 @@ def test_every_module_answers(work, checkpoint, tmp_path, module):
         "--module", module, "--pictures", 0, "--no-tags",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    content = json.loads((tmp_path / "labels.json").read_text())
-    assert {a["module"] for a in content["annotations"]} <= {module}
+    assert {one["module"] for one in objects(tmp_path)} <= {module}
 
 
 def test_label_quality(work, checkpoint, labelled, tmp_path):
     """Modules 3 and 4 are compared; what is below the quality is left out and counted."""
-    rows = json.loads(labelled.read_text())["annotations"]
-    assert all(0 <= row["quality"]["agreement"] <= 1 for row in rows)
-    best = max(row["quality"]["overall"] for row in rows)
-    words = ("label", work / "scenes", tmp_path, "--checkpoint", checkpoint, "--split", "test")
-    done = run(*words, "--min-quality", best)
+    rows = objects(labelled)
+    assert all(0 <= row["agreement"] <= 1 for row in rows)
+    best = max(row["quality"] for row in rows)
+    words = ("--checkpoint", checkpoint, "--split", "test")
+    done = run("label", work / "scenes", tmp_path / "best", *words, "--min-quality", best)
     assert done.exit_code == 0, done.output
-    kept = json.loads((tmp_path / "labels.json").read_text())
-    assert len(kept["images"]) == 3
-    few = [row for row in rows if row["quality"]["overall"] >= best]
-    assert [row["segmentation"] for row in kept["annotations"]] == [r["segmentation"] for r in few]
+    assert len(open_labels(tmp_path / "best")) == 3
+    few = [row for row in rows if row["quality"] >= best]
+    assert objects(tmp_path / "best") == few
     shown = " ".join(done.output.split())
     assert f"{len(few)} instances in 3 images, {len(rows) - len(few)} below quality" in shown
-    done = run(*words, "--no-agreement")
+    done = run("label", work / "scenes", tmp_path / "alone", *words, "--no-agreement")
     assert done.exit_code == 0, done.output
-    alone = json.loads((tmp_path / "labels.json").read_text())["annotations"]
-    assert [row["quality"]["agreement"] for row in alone] == [None] * len(rows)
+    assert [row["agreement"] for row in objects(tmp_path / "alone")] == [None] * len(rows)
+
+
+def test_another_checkpoint_is_refused(work, labelled, main):
+    words = ("label", work / "scenes", labelled, "--split", "test", "--checkpoint")
+    status, lines = main(*words, work / "run" / "module3.pt")
+    assert status == 2
+    for part in ("another job", "job.checkpoint: there", "job.module: there 4, asked for 3"):
+        assert part in lines[0]
+    assert main(*words, work / "run" / "module4.pt", "--no-tags")[0] == 2
 
 
 def test_evaluate(work, labelled, tmp_path):
@@ -188,13 +219,29 @@ def test_evaluate(work, labelled, tmp_path):
     assert done.exit_code == 0, done.output
     assert all(name in done.output for name in ("box", "disk", "star", "mean", "3 images"))
     assert json.loads(out.read_text())
+    several = tmp_path / "several.json"
+    words = ("--split", "test", "--json", several, "--workers", 2)
+    assert run("evaluate", labelled, work / "scenes", *words).exit_code == 0
+    assert several.read_text() == out.read_text()
 
 
-@pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "labelme"])
 def test_export(labelled, tmp_path, format):
     done = run("export", labelled, tmp_path / "out", "--format", format)
     assert done.exit_code == 0, done.output
-    assert any(path.is_file() for path in (tmp_path / "out").rglob("*"))
+    assert "3 images written" in " ".join(done.output.split())
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) == 3
+    words = ("--format", format, "--photos", "none")
+    assert run("export", labelled, tmp_path / "labels", *words).exit_code == 0
+    assert list((tmp_path / "labels").rglob("*.jpg")) == []
+
+
+def test_report_of_labels(labelled):
+    done = run("report", labelled, "--most", 2)
+    assert done.exit_code == 0, done.output
+    page = (labelled / "index.html").read_text("utf-8")
+    assert "</span> of 2 images, picked from 3" in " ".join(page.split())
+    assert '"s":[["attention","pictures/' in page
 
 
 def test_training_goes_on(work, tmp_path, main):
@@ -244,7 +291,7 @@ def test_odd_images(checkpoint, tmp_path, module):
     assert "2 images failed" in done.output
     errors = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
     assert {error["image"] for error in errors} == {"corrupt", "empty"}, errors
-    _, found, sizes = read_labels(out / "labels.json")
+    _, found, sizes = read_labels(out)
     assert len(found) == 9
     assert sizes["rotated"] == (64, 48)
     assert sizes["long"] == (12, 10_000)
@@ -270,7 +317,7 @@ def test_one_bad_image_among_tagged_ones(work, checkpoint, tmp_path):
     assert done.exit_code == 1
     (error,) = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
     assert json.loads(error)["image"] == "torn"
-    _, found, _ = read_labels(tmp_path / "out" / "labels.json")
+    _, found, _ = read_labels(tmp_path / "out")
     assert len(found) == 2
     for instances in found.values():  # a tag is taken as true, and no other class is found
         assert set(instances.labels.tolist()) <= {1, 2}
@@ -334,7 +381,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         ),
         "label nothing": (["label", tmp / "no", tmp / "o", "--checkpoint", checkpoint], "no such"),
         "unknown label": (["label", table, tmp / "o", "--checkpoint", checkpoint], "zebra"),
-        "report of nothing": (["report", tmp / "none"], "losses.csv: no such file"),
+        "report of nothing": (["report", tmp / "none"], "none: "),
         "no labels": (["evaluate", tmp / "none.json", scenes], "none.json"),
         "torn labels": (["evaluate", half, scenes, "--split", "test"], "labels.json"),
         "export nothing": (["export", tmp / "none.json", tmp / "o"], "none.json"),
@@ -379,7 +426,7 @@ def test_brackets_in_a_message_are_text(tmp_path, main):
 
 
 def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, monkeypatch):
-    from labelpenet.labeling import job
+    from labelpenet.labeling import shard
 
     calls = []
 
@@ -389,16 +436,19 @@ def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, mo
             raise KeyboardInterrupt
         return load_image(path)
 
-    monkeypatch.setattr(job, "load_image", second_one_is_interrupted)
-    words = ("label", work / "scenes", tmp_path, "--split", "test", "--checkpoint", checkpoint)
+    monkeypatch.setattr(shard, "load_image", second_one_is_interrupted)
+    words = (
+        "label", work / "scenes", tmp_path, "--split", "test", "--checkpoint", checkpoint,
+        "--shard-size", 1,
+    )  # fmt: skip
     status, lines = main(*words)
     assert status == 130
     assert "1 of 3 images" in lines[-1]
     assert "run the same command again" in lines[-1]
-    monkeypatch.setattr(job, "load_image", load_image)
+    monkeypatch.setattr(shard, "load_image", load_image)
     status, _ = main(*words)
     assert status == 0
-    assert len(read_labels(tmp_path / "labels.json")[1]) == 3
+    assert len(read_labels(tmp_path)[1]) == 3
 
 
 @pytest.fixture

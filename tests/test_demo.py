@@ -1,10 +1,11 @@
-"""The demo as a user runs it: from nothing to masks that are mostly right, on one page."""
+"""The demo as a user runs it: from nothing to masks that are mostly right."""
 
 import pytest
+from labeling.scenes import read_labels
 
 from labelpenet.config import load_config
 from labelpenet.demo import run_demo
-from labelpenet.labeling.coco import read_labels
+from labelpenet.report.pictures import find_pictures
 
 
 @pytest.mark.slow
@@ -12,12 +13,14 @@ from labelpenet.labeling.coco import read_labels
 def test_demo_learns_the_scenes(tmp_path):
     result = run_demo(tmp_path / "demo", load_config("demo"))
     assert result.mask_ap_50 >= 0.5
-    classes, found, _ = read_labels(tmp_path / "demo" / "labels.json")
+    assert result.labels == tmp_path / "demo" / "labels"
+    classes, found, _ = read_labels(result.labels)
     assert classes == ("box", "disk", "star")
     assert len(found) == 40
-    assert (tmp_path / "demo" / "errors.jsonl").read_text() == ""
-    page = result.page.read_text(encoding="utf-8")
-    for title in ("attention", "heat-map", "CRF mask", "mask confidence"):
-        assert title in page
-    for name in found:  # every held-out scene is pictured, with what was found in it
-        assert name in page
+    assert (result.labels / "errors.jsonl").read_text() == ""
+    for name in found:  # every held-out scene is pictured, with the way to its masks
+        stages = find_pictures(result.labels, name).stages
+        assert {"attention", "heat-map", "CRF mask"} <= {title for title, _ in stages}
+    page = result.page.read_text("utf-8")
+    assert result.page == result.labels / "index.html"
+    assert all(name in page for name in found)

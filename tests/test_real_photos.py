@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from labeling.scenes import read_labels
 
 from labelpenet.config import load_config
 from labelpenet.data import load_image
 from labelpenet.labeler import Labeler
-from labelpenet.labeling.coco import read_labels
-from labelpenet.labeling.job import label_dataset
+from labelpenet.labeling.job import LabelerSettings, label_dataset
 from labelpenet.training.run import train_cascade
 
 PHOTOS = ("2007_000032", "2007_000033", "2007_000039", "2007_000068")
@@ -51,9 +51,9 @@ def run(shared, tmp_path_factory):
 @pytest.mark.timeout(900)
 def test_labels(run, tmp_path):
     table, checkpoint = run
-    summary = label_dataset(table, tmp_path, checkpoint, pictures=0)
+    summary = label_dataset(table, tmp_path, LabelerSettings(checkpoint))
     assert (summary.images, summary.errors) == (4, 0)
-    classes, found, sizes = read_labels(tmp_path / "labels.json")
+    classes, found, sizes = read_labels(tmp_path)
     assert sorted(found) == sorted(f"images/{name}" for name in PHOTOS)
     tags = dict(row.split(",") for row in table.read_text().splitlines()[1:])
     for name, instances in found.items():

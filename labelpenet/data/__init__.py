@@ -1,8 +1,9 @@
 """Images, labels, ground truth and proposals, as files have them."""
 
 from labelpenet.data.compute import ComputeResult, ImageFailure, compute_proposals
-from labelpenet.data.datasets import check_for_training, load_dataset
+from labelpenet.data.datasets import check_for_training, list_dataset, load_dataset
 from labelpenet.data.entries import DatasetError
+from labelpenet.data.image_list import ImageList, ListedImage, list_images
 from labelpenet.data.images import MAX_PIXELS, ImageError, image_size, load_image
 from labelpenet.data.proposals import ProposalError, Proposals, ProposalStore, write_proposals
 from labelpenet.data.scenes import voc_palette, write_scenes
@@ -34,6 +35,8 @@ __all__ = [
     "DatasetError",
     "ImageError",
     "ImageFailure",
+    "ImageList",
+    "ListedImage",
     "ProposalError",
     "ProposalStore",
     "Proposals",
@@ -47,6 +50,8 @@ __all__ = [
     "flip_image",
     "flip_masks",
     "image_size",
+    "list_dataset",
+    "list_images",
     "load_dataset",
     "load_image",
     "normalize",

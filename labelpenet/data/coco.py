@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labelpenet.data.entries import (
     DatasetError,
     Entry,
-    build,
+    Listing,
     chosen_classes,
     listed_path,
     read_text,
     stem,
     suggestion,
 )
-from labelpenet.types import Dataset
+from labelpenet.data.locations import AnyPath, listed
 
 
-def find_coco(source: Path, split: str | None) -> Path | None:
+def find_coco(source: AnyPath, split: str | None) -> AnyPath | None:
     """The file annotations/instances_<split>.json of a COCO folder; without a split, the only one.
 
     Returns:
@@ -29,7 +29,7 @@ def find_coco(source: Path, split: str | None) -> Path | None:
     Raises:
         DatasetError: There are several, or none of the split.
     """
-    files = sorted((source / "annotations").glob("instances_*.json"))
+    files = listed(source / "annotations", "instances_*.json")
     if not files:
         return None
     splits = {file.stem.removeprefix("instances_"): file for file in files}
@@ -41,7 +41,7 @@ def find_coco(source: Path, split: str | None) -> Path | None:
     return splits[split]
 
 
-def read_coco(path: Path, *, classes: Sequence[str] | None = None) -> Dataset:
+def read_coco(path: AnyPath, *, classes: Sequence[str] | None = None) -> Listing:
     """Reads the images of a COCO JSON file; an image's labels are the categories in it.
 
     Crowds count as present. The images are looked for beside the file, in a folder beside it, in
@@ -53,7 +53,7 @@ def read_coco(path: Path, *, classes: Sequence[str] | None = None) -> Dataset:
             it, all its categories by id.
 
     Returns:
-        The dataset; an image's name is its file_name without extension.
+        The images; a name is the file_name without extension.
 
     Raises:
         DatasetError: The JSON is broken (at which line), lacks a field (of which entry), refers
@@ -65,14 +65,21 @@ def read_coco(path: Path, *, classes: Sequence[str] | None = None) -> Dataset:
     for annotation in content.annotations:
         labels[annotation["image_id"]].add(content.categories[annotation["category_id"]])
     files = {i: content.file(i) for i in content.images}
-    folders = _image_folders(path)
-    entries = []
-    for number, relative in files.items():
-        found = next((f for f in folders if (f / relative).is_file()), folders[0])
-        folders.sort(key=lambda folder: folder != found)  # stable: the next is likely there too
-        where = f"{path}: image {number}"
-        entries.append(Entry(stem(relative), found / relative, tuple(labels[number]), where))
-    return build(path, entries, chosen_classes(path, declared, classes), drop=set(declared))
+
+    def entries() -> Iterator[Entry]:
+        folders = _image_folders(path)
+        settled = False
+        for number, relative in files.items():
+            if not settled:
+                found = next((f for f in folders if (f / relative).is_file()), None)
+                folders.sort(key=lambda folder: folder != found)  # stable: likely there too
+                # elsewhere every look is a request: where the first image is, all are
+                settled = found is not None and not isinstance(path, Path)
+            where = f"{path}: image {number}"
+            yield Entry(stem(relative), folders[0] / relative, tuple(sorted(labels[number])), where)
+
+    chosen = chosen_classes(path, declared, classes)
+    return Listing(path, chosen, entries(), frozenset(declared))
 
 
 class CocoContent:
@@ -85,7 +92,7 @@ class CocoContent:
         annotations: The annotation entries; their image_id and category_id exist.
     """
 
-    def __init__(self, path: Path, content: object) -> None:
+    def __init__(self, path: AnyPath, content: object) -> None:
         """Checks what every reader needs: ids, names and references."""
         if not isinstance(content, dict):
             raise DatasetError(f"{path}: expected a JSON object, got {type(content).__name__}")
@@ -127,7 +134,7 @@ class CocoContent:
         return items
 
 
-def load_coco(path: Path) -> CocoContent:
+def load_coco(path: AnyPath) -> CocoContent:
     """Parses and checks a COCO file.
 
     Raises:
@@ -149,11 +156,11 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _image_folders(path: Path) -> list[Path]:
+def _image_folders(path: AnyPath) -> list[AnyPath]:
     """Where the images may be, the likely places first."""
     base = path.absolute().parent
     split = path.stem.removeprefix("instances_")
     parents = [base, base.parent] if base.name == "annotations" else [base]
     likely = [base, base / "images", base.parent / split, base.parent / "images" / split]
-    others = [f for parent in parents for f in sorted(parent.iterdir()) if f.is_dir()]
+    others = [f for parent in parents for f in listed(parent) if f.is_dir()]
     return list(dict.fromkeys([*likely, *others, base.parent]))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from labelpenet.data.image_list import ListedImage
 from labelpenet.data.images import ImageError, load_image
 from labelpenet.data.proposals import (
     ProposalError,
@@ -25,6 +26,7 @@ from labelpenet.data.proposals import (
     plain_settings,
     write_proposals,
 )
+from labelpenet.engines import Engine, Workers, run
 from labelpenet.files import writing
 from labelpenet.progress import track
 from labelpenet.types import Dataset, ImageRecord
@@ -36,6 +38,8 @@ ROWS_PER_PART = 64  # images that a kill may lose, if they come faster than
 SECONDS_PER_PART = 20.0
 
 Propose = Callable[[np.ndarray], np.ndarray]
+Record = ImageRecord | ListedImage
+_RECORDS_PER_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class ImageFailure:
     """
 
     name: str
-    path: Path
+    path: str
     reason: str
 
 
@@ -73,11 +77,12 @@ class ComputeResult:
 
 
 def compute_proposals(
-    dataset: Dataset,
+    images: Dataset | Sequence[ListedImage],
     path: str | os.PathLike[str],
     *,
     propose: Propose,
     settings: Mapping[str, object],
+    engine: Engine = Engine.LOCAL,
     workers: int = 0,
     console: Console | None = None,
 ) -> ComputeResult:
@@ -89,13 +94,14 @@ def compute_proposals(
     in `errors.jsonl` beside the store and does not stop the others.
 
     Args:
-        dataset: The images.
+        images: The images.
         path: The store, a Parquet file. It may have other images already; they are kept.
         propose: Turns an image ([H, W, 3] uint8 RGB) into boxes ([R, 4], pixels, 0-based, exclusive
             x2 and y2). Called by `workers` threads at once.
         settings: What the boxes depend on, as JSON values; those of the store must be equal.
+        engine: Where it is done.
         workers: Threads that decode and propose; 0 does so in the calling one. They help where
-            `propose` releases the GIL, as the kernels do.
+            `propose` releases the GIL, as the kernels do. On Ray, actors.
         console: Where progress goes; None is silent.
 
     Returns:
@@ -128,13 +134,16 @@ def compute_proposals(
     errors_path = path.parent / "errors.jsonl"
     with _locked(parts):
         done = {name for store in _stores(path, parts, settings) for name in store}
-        todo = list({r.name: r for r in dataset.records if r.name not in done}.values())
+        records = images.records if isinstance(images, Dataset) else images
+        todo = list({r.name: r for r in records if r.name not in done}.values())
         sink = _Sink(parts, errors_path, settings)
-        with closing(_outcomes(todo, propose, workers)) as outcomes, sink:
+        ray = engine is Engine.RAY
+        found = _on_ray(todo, propose, workers) if ray else _outcomes(todo, propose, workers)
+        with closing(found) as outcomes, sink:
             for outcome in track(outcomes, "proposals", len(todo), console):
                 sink.add(outcome)
         _merge(path, parts, settings)
-    kept = len(dataset) - len(todo)
+    kept = len(images) - len(todo)
     return ComputeResult(path, sink.computed, kept, tuple(sink.errors), errors_path)
 
 
@@ -221,7 +230,7 @@ def _merge(path: Path, parts: Path, settings: Mapping[str, object]) -> None:
 
 
 def _outcomes(
-    records: Sequence[ImageRecord], propose: Propose, workers: int
+    records: Sequence[Record], propose: Propose, workers: int
 ) -> Generator[Proposals | ImageFailure, None, None]:
     """The outcomes in the records' order, a few of them under way at a time."""
     work = partial(_outcome, propose)
@@ -242,16 +251,48 @@ def _outcomes(
                 future.cancel()
 
 
-def _outcome(propose: Propose, record: ImageRecord) -> Proposals | ImageFailure:
+def _on_ray(
+    records: Sequence[Record], propose: Propose, workers: int
+) -> Generator[Proposals | ImageFailure, None, None]:
+    """The outcomes in the records' order; those that come early wait for their turn."""
+    early: dict[int, list[Proposals | ImageFailure]] = {}
+    parts = range(-(-len(records) // _RECORDS_PER_TASK))
+    due = iter(parts)
+    wanted = next(due, None)
+    work = _Work(records, propose)
+    for part, outcomes in run(work, parts, engine=Engine.RAY, workers=Workers(max(workers, 1))):
+        early[part] = outcomes
+        while wanted in early:
+            yield from early.pop(wanted)
+            wanted = next(due, None)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Proposals as work for an engine."""
+
+    records: Sequence[Record]
+    propose: Propose
+
+    def start(self) -> Callable[[int], list[Proposals | ImageFailure]]:
+        """The function that does a run of images."""
+        size = _RECORDS_PER_TASK
+        return lambda part: [
+            _outcome(self.propose, record)
+            for record in self.records[part * size : (part + 1) * size]
+        ]
+
+
+def _outcome(propose: Propose, record: Record) -> Proposals | ImageFailure:
     try:
         image = load_image(record.path)
     except ImageError as error:
-        return ImageFailure(record.name, record.path, error.reason)
+        return ImageFailure(record.name, str(record.path), error.reason)
     try:
         returned = propose(image)
     except Exception as error:  # one odd image must not stop a night's run
         reason = f"propose failed: {type(error).__name__}: {error}"
-        return ImageFailure(record.name, record.path, reason)
+        return ImageFailure(record.name, str(record.path), reason)
     height, width = image.shape[:2]
     return Proposals(record.name, height, width, _checked(returned, record.name, height, width))
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from labelpenet.data.coco import find_coco, read_coco
-from labelpenet.data.entries import DatasetError, checked_classes
+from labelpenet.data.entries import DatasetError, Listing, build, checked_classes
 from labelpenet.data.folders import read_folder
 from labelpenet.data.images import ImageError, image_size
+from labelpenet.data.locations import AnyPath, located
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.data.tables import read_csv, read_parquet
+from labelpenet.data.tars import find_tars, read_tars
 from labelpenet.data.truth_coco import CocoTruth
 from labelpenet.data.truth_voc import voc_truth
 from labelpenet.data.voc import find_voc, read_voc
@@ -47,45 +48,74 @@ def load_dataset(
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Path(folder, "dog").mkdir()
         ...     _ = Path(folder, "dog", "rex.jpg").write_bytes(b"...")
         ...     len(load_dataset(Path(folder)))
         1
     """
-    path = Path(source)
+    dataset = build(list_dataset(source, split=split, classes=classes))
+    names = [record.name for record in dataset.records]
+    path = located(source)
+    if path.is_dir() and (voc := find_voc(path)) is not None:
+        return replace(dataset, truth=voc_truth(voc, names, dataset.classes))
+    coco = find_coco(path, split) if path.is_dir() else path
+    if coco is not None and coco.suffix.lower() == ".json":
+        return replace(dataset, truth=CocoTruth(coco, names, dataset.classes))
+    return dataset
+
+
+def list_dataset(
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Listing:
+    """The images that a source names, whatever its format and wherever it is.
+
+    Args:
+        source: As `load_dataset` takes it, and any of it behind a URL that fsspec opens, such as
+            `s3://bucket/photos`; or WebDataset archives: a `.tar`, `shards-{000..127}.tar`, or a
+            folder of them.
+        split: As in `load_dataset`.
+        classes: As in `load_dataset`; archives need them.
+
+    Returns:
+        The listing; that of a list or of archives is read while it is gone through.
+
+    Raises:
+        DatasetError: As in `load_dataset`, here or while the images are gone through.
+    """
     if classes is not None:
         classes = checked_classes(classes)
+    if (archives := find_tars(str(source))) is not None:
+        if split is not None:
+            raise DatasetError(f"{source}: tar archives have no splits, got {split!r}")
+        return read_tars(located(source), archives, classes=classes)
+    path = located(source)
     if path.is_file():
         return _read_file(path, split, classes)
     if not path.is_dir():
         raise DatasetError(f"{path}: no such file or folder")
     if (voc := find_voc(path)) is not None:
-        dataset = read_voc(voc, split=split, classes=classes)
-        names = (record.name for record in dataset.records)
-        return replace(dataset, truth=voc_truth(voc, names, dataset.classes))
+        return read_voc(voc, split=split, classes=classes)
     if (coco := find_coco(path, split)) is not None:
-        return _read_coco(coco, classes)
+        return read_coco(coco, classes=classes)
     return read_folder(path, split=split, classes=classes)
 
 
-def _read_file(path: Path, split: str | None, classes: Sequence[str] | None) -> Dataset:
+def _read_file(path: AnyPath, split: str | None, classes: Sequence[str] | None) -> Listing:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return read_csv(path, split=split, classes=classes)
     if suffix == ".parquet":
         return read_parquet(path, split=split, classes=classes)
     if suffix != ".json":
-        raise DatasetError(f"{path}: expected a .csv, .parquet or .json file, or a folder")
+        raise DatasetError(f"{path}: expected a .csv, .parquet, .json or .tar file, or a folder")
     if split is not None:
         raise DatasetError(f"{path}: a COCO file has no splits, got {split!r}")
-    return _read_coco(path, classes)
-
-
-def _read_coco(path: Path, classes: Sequence[str] | None) -> Dataset:
-    dataset = read_coco(path, classes=classes)
-    names = (record.name for record in dataset.records)
-    return replace(dataset, truth=CocoTruth(path, names, dataset.classes))
+    return read_coco(path, classes=classes)
 
 
 def check_for_training(dataset: Dataset, proposals: ProposalStore | None = None) -> list[str]:

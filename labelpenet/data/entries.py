@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from labelpenet.data.images import IMAGE_SUFFIXES
+from labelpenet.data.locations import AnyPath
+from labelpenet.data.members import TarMember
 from labelpenet.safe_path import safe_path
 from labelpenet.types import Dataset, ImageRecord
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SHOWN = 3  # how many of many like problems an error message names
 
 
@@ -30,9 +34,42 @@ class Entry:
     """
 
     name: str
-    path: Path
+    path: AnyPath | TarMember
     labels: tuple[str, ...]
     where: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images that a source names, one after another.
+
+    Attributes:
+        source: What was read, for messages.
+        classes: The class names.
+        entries: The images in order; they can be gone through once.
+        drop: Labels that are no class and are left out silently.
+    """
+
+    source: AnyPath
+    classes: tuple[str, ...]
+    entries: Iterable[Entry]
+    drop: frozenset[str] = frozenset()
+
+    def tags(self, entry: Entry) -> tuple[int, ...]:
+        """The class indices of an entry, sorted.
+
+        Raises:
+            DatasetError: An unknown label.
+        """
+        found = set[int]()
+        for label in entry.labels:
+            if label in self.classes:
+                found.add(self.classes.index(label))
+            elif label not in self.drop:
+                raise DatasetError(
+                    f"{entry.where}: unknown label {label!r}{suggestion(label, self.classes)}"
+                )
+        return tuple(sorted(found))
 
 
 def listed_path(text: str, where: str) -> PurePosixPath:
@@ -50,6 +87,8 @@ def listed_path(text: str, where: str) -> PurePosixPath:
         Traceback (most recent call last):
         labelpenet.data.entries.DatasetError: list.csv:3: '../secret.jpg' leaves its folder
     """
+    if _URL.match(text):
+        raise DatasetError(f"{where}: {text!r} is a URL, expected a path below the list's folder")
     try:
         return safe_path(text)
     except ValueError as error:
@@ -70,7 +109,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" (known: {', '.join(known[:20])}{', …' if len(known) > 20 else ''})" if known else ""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: AnyPath) -> str:
     """A small UTF-8 file, with or without a byte order mark.
 
     Raises:
@@ -104,8 +143,8 @@ def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def chosen_classes(
-    source: Path, declared: Sequence[str], classes: Sequence[str] | None
-) -> Sequence[str]:
+    source: AnyPath, declared: Sequence[str], classes: Sequence[str] | None
+) -> tuple[str, ...]:
     """The classes of a dataset that declares its own, when the caller may ask for others.
 
     `classes` may be a part of `declared` (other labels are dropped) or a vocabulary that includes
@@ -115,49 +154,42 @@ def chosen_classes(
         DatasetError: `classes` has a name that is not declared, and lacks one that is.
     """
     if classes is None:
-        return declared
+        return tuple(declared)
     unknown = [name for name in classes if name not in declared]
     if unknown and not set(declared) <= set(classes):
         raise DatasetError(
             f"{source}: has no class {unknown[0]!r}{suggestion(unknown[0], declared)}"
         )
-    return classes
+    return tuple(classes)
 
 
-def build(
-    source: Path, entries: Sequence[Entry], classes: Sequence[str], *, drop: Collection[str] = ()
-) -> Dataset:
-    """The Dataset of `entries`, after the checks that all formats share.
-
-    Args:
-        source: What was read, for messages.
-        entries: The images, in order.
-        classes: The class names.
-        drop: Labels to leave out silently.
+def build(listing: Listing) -> Dataset:
+    """The Dataset of a listing on this machine, after the checks that all formats share.
 
     Raises:
-        DatasetError: No images, a name that is there twice, missing files, or an unknown label.
+        DatasetError: No images, a name that is there twice, missing files, an unknown label, or
+            images that are elsewhere.
     """
-    if not entries:
-        raise DatasetError(f"{source}: names no images")
-    index = {name: number for number, name in enumerate(checked_classes(classes))}
+    checked_classes(listing.classes)
     seen: dict[str, str] = {}
-    for entry in entries:
+    missing, records = [], []
+    for entry in listing.entries:
+        if not isinstance(entry.path, Path):
+            raise DatasetError(
+                f"{listing.source}: expected a file or folder of this machine, whose images are "
+                "read again and again"
+            )
         if entry.name in seen:
             first = seen[entry.name]
             raise DatasetError(f"{entry.where}: {entry.name!r} is there already, in {first}")
         seen[entry.name] = entry.where
-    missing = [f"{entry.where}: {entry.path}" for entry in entries if not entry.path.is_file()]
+        if not entry.path.is_file():
+            missing.append(f"{entry.where}: {entry.path}")
+        records.append((entry, ImageRecord(entry.name, entry.path)))
+    if not records:
+        raise DatasetError(f"{listing.source}: names no images")
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise DatasetError(f"missing image files: {'; '.join(missing[:_SHOWN])}{more}")
-    records = []
-    for entry in entries:
-        for label in entry.labels:
-            if label not in index and label not in drop:
-                raise DatasetError(
-                    f"{entry.where}: unknown label {label!r}{suggestion(label, index)}"
-                )
-        labels = sorted({index[label] for label in entry.labels if label in index})
-        records.append(ImageRecord(entry.name, entry.path, tuple(labels)))
-    return Dataset(tuple(classes), tuple(records))
+    labelled = (replace(record, labels=listing.tags(entry)) for entry, record in records)
+    return Dataset(listing.classes, tuple(labelled))

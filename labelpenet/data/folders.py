@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from labelpenet.data.entries import DatasetError, Entry, build, listed_path, stem, suggestion
+from upath import UPath
+
+from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path, stem, suggestion
 from labelpenet.data.images import IMAGE_SUFFIXES
-from labelpenet.types import Dataset
+from labelpenet.data.locations import AnyPath, file_system
 
 
 def read_folder(
-    source: Path, *, split: str | None = None, classes: Sequence[str] | None = None
-) -> Dataset:
+    source: AnyPath, *, split: str | None = None, classes: Sequence[str] | None = None
+) -> Listing:
     """Reads root/<class>/….jpg, or root/<split>/<class>/….jpg; or photos that lie in root itself.
 
     A class's folder may have folders of its own. Photos in the root itself are read without labels,
@@ -25,7 +27,7 @@ def read_folder(
         classes: The class names, in order; without them, the folders' names, sorted.
 
     Returns:
-        The dataset; an image's name is its path below the folder without extension.
+        The images; a name is the path below the folder without extension.
 
     Raises:
         DatasetError: There are no images, or both photos and folders of photos, or a folder that
@@ -36,8 +38,8 @@ def read_folder(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Path(folder, "cat").mkdir()
         ...     _ = Path(folder, "cat", "tom.jpg").write_bytes(b"...")
-        ...     dataset = read_folder(Path(folder))
-        >>> dataset.classes, dataset.records[0].name
+        ...     listing = read_folder(Path(folder))
+        >>> listing.classes, next(iter(listing.entries)).name
         (('cat',), 'cat/tom')
     """
     root = source
@@ -46,35 +48,50 @@ def read_folder(
         if split not in folders:
             raise DatasetError(f"{source}: has no split {split!r}{suggestion(split, folders)}")
         root = source / split
-    entries, folders_of_photos, loose = [], set[str](), 0
-    for path in _images(root):
-        relative = path.relative_to(root)
-        name = stem(listed_path(relative.as_posix(), str(root)))
-        labels = (relative.parts[0],) if len(relative.parts) > 1 else ()
-        folders_of_photos.update(labels)
-        loose += not labels
-        entries.append(Entry(name, path, labels, str(path)))
-    if loose and folders_of_photos:
+    files = _images(root)
+    loose = sum("/" not in file for file in files)
+    if 0 < loose < len(files):
         raise DatasetError(
             f"{root}: holds {loose} photos beside folders of photos; expected one folder per class"
         )
-    return build(root, entries, sorted(folders_of_photos) if classes is None else classes)
+    found = sorted({file.split("/", 1)[0] for file in files}) if not loose else []
+    return Listing(source, tuple(found if classes is None else classes), _entries(root, files))
 
 
-def _images(root: Path) -> list[Path]:
-    """All image files below `root`, sorted.
+def _entries(root: AnyPath, files: Sequence[str]) -> Iterator[Entry]:
+    for file in files:
+        path = root / file
+        folder, _, below = file.partition("/")
+        name = stem(listed_path(file, str(root)))
+        yield Entry(name, path, (folder,) if below else (), str(path))
+
+
+def _images(root: AnyPath) -> list[str]:
+    """The paths of all image files below `root`, sorted.
 
     A class's folder may be a link; below it links to folders are not followed, as they may loop.
     """
-    found = []
-    for entry in root.iterdir():
-        if entry.is_dir():
-            for folder, inner, files in os.walk(entry):
-                inner[:] = [name for name in inner if not name.startswith(".")]
-                found += [Path(folder, name) for name in files]
-        else:
-            found.append(entry)
-    visible = [
-        p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)
-    ]
-    return sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = _local_files(root) if isinstance(root, Path) else _remote_files(root)
+    images = [f for f in found if PurePosixPath(f).suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(images, key=lambda file: file.split("/"))
+
+
+def _local_files(root: Path) -> Iterator[str]:
+    for entry in os.scandir(root):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            yield entry.name
+            continue
+        for folder, inner, files in os.walk(entry):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            below = Path(folder).relative_to(root).as_posix()
+            yield from (f"{below}/{name}" for name in files if not name.startswith("."))
+
+
+def _remote_files(root: UPath) -> Iterator[str]:
+    system, base = file_system(root)
+    for file in system.find(base):
+        below = str(file)[len(base.rstrip("/")) + 1 :]
+        if not any(part.startswith(".") for part in below.split("/")):
+            yield below

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fsspec
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from upath import UPath
+
+from labelpenet.data.locations import is_url
+from labelpenet.data.members import TarMember
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",
@@ -18,8 +24,13 @@ IMAGE_SUFFIXES = (
 MAX_PIXELS = 89_478_485
 """Larger images are refused: Pillow's own bound against decompression bombs (256 MiB as RGB)."""
 
+_MAX_BYTES = 2**30  # of a remote file: more than MAX_PIXELS need, uncompressed
+
 # Only formats that decode within the process: Pillow would hand an EPS to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+
+ImagePath = str | os.PathLike[str] | UPath | TarMember
+"""Where an image may be: a local path, a URL as text or UPath, or a place in a tar archive."""
 
 _ORIENTATION = 0x0112  # the EXIF tag; values 1 to 8, 5 to 8 swap width and height
 _TRANSPOSE = {
@@ -41,16 +52,16 @@ class ImageError(ValueError):
         reason: What is wrong with it, as a phrase.
     """
 
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+    def __init__(self, path: ImagePath, reason: str) -> None:
         super().__init__(path, reason)  # both, so that it survives pickling
-        self.path = Path(path)
+        self.path = Path(path) if isinstance(path, os.PathLike) else path
         self.reason = reason
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
 
 
-def load_image(path: str | os.PathLike[str]) -> np.ndarray:
+def load_image(path: ImagePath) -> np.ndarray:
     """Reads an image file as it is meant to be shown.
 
     EXIF rotation is applied. Transparency is laid on white. Grey, palette and CMYK images become
@@ -58,7 +69,7 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     profiles are ignored. Of an animation or a multi-picture file the first picture is taken.
 
     Args:
-        path: The file: JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or JPEG 2000.
+        path: The file: JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or JPEG 2000; or its URL.
 
     Returns:
         [H, W, 3] uint8 RGB, contiguous and writable.
@@ -87,7 +98,7 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
         return np.array(rgb)
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def image_size(path: ImagePath) -> tuple[int, int]:
     """Reads the size that `load_image` would give, from the file's header alone.
 
     Args:
@@ -114,16 +125,58 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return (width, height) if _orientation(picture) >= 5 else (height, width)
 
 
+def as_image(photo: np.ndarray | Image.Image | ImagePath) -> np.ndarray:
+    """A photo in any form as it is meant to be shown.
+
+    Args:
+        photo: [H, W, 3] uint8 RGB, a picture of Pillow, or what `load_image` takes.
+
+    Returns:
+        [H, W, 3] uint8 RGB.
+
+    Raises:
+        TypeError: Nothing of these, or an array that is not uint8.
+        ValueError: An array of another shape, or pixel values out of range.
+        ImageError: A file that cannot be read.
+
+    Example:
+        >>> as_image(Image.new("L", (3, 2), 200)).shape
+        (2, 3, 3)
+    """
+    if isinstance(photo, Image.Image):
+        orientation = _orientation(photo)
+        rgb = _rgb(photo)
+        return np.array(
+            rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
+        )
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8:
+            raise TypeError(f"photo: expected [H, W, 3] uint8, got {photo.dtype}")
+        if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+            raise ValueError(f"photo: expected [H, W, 3] uint8, got {list(photo.shape)}")
+        return photo
+    if isinstance(photo, (str, os.PathLike, TarMember)):
+        return load_image(photo)
+    raise TypeError(f"photo: expected an array, picture or path, got {type(photo).__name__}")
+
+
+def has_orientation(path: ImagePath) -> bool:
+    """Whether the file has an EXIF flag that turns or mirrors it.
+
+    Raises:
+        ImageError: As in `image_size`.
+    """
+    with _opened(path) as picture:
+        return _orientation(picture) in _TRANSPOSE
+
+
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def _opened(path: ImagePath) -> Iterator[Image.Image]:
     """Opens the header and turns whatever goes wrong until the end into an ImageError."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
-            raise ImageError(path, "is not a file")
-        if status.st_size == 0:
-            raise ImageError(path, "the file is empty")
-        with Image.open(path, formats=_FORMATS) as picture:
+        remote = isinstance(path, TarMember) or is_url(str(path))
+        file = _fetch(path) if remote else _local(path)
+        with Image.open(file, formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise ImageError(path, f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
@@ -142,6 +195,31 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         ) from error
     except Exception as error:  # decoders meet damaged bytes with any exception there is
         raise ImageError(path, f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _local(path: ImagePath) -> str:
+    """The file's path, after a look at what it is."""
+    assert isinstance(path, (str, os.PathLike))
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
+        raise ImageError(path, "is not a file")
+    if status.st_size == 0:
+        raise ImageError(path, "the file is empty")
+    return os.fspath(path)
+
+
+def _fetch(path: ImagePath) -> io.BytesIO:
+    """The bytes of an image that is no file of this machine; the decoder seeks in them."""
+    if isinstance(path, TarMember):
+        data = path.read()
+    else:
+        with fsspec.open(str(path), "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    if not data:
+        raise ImageError(path, "the file is empty")
+    if len(data) > _MAX_BYTES:
+        raise ImageError(path, f"is larger than {_MAX_BYTES:,} bytes")
+    return io.BytesIO(data)
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from labelpenet.data.entries import DatasetError
+from labelpenet.data.locations import AnyPath
 
 
-def parse_xml(path: Path) -> Element:
+def parse_xml(path: AnyPath) -> Element:
     """Parses a file, refusing any <!DOCTYPE>, which is the only place to declare entities.
 
     Args:

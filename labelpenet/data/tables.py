@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,20 +13,21 @@ import pyarrow.parquet as pq
 from labelpenet.data.entries import (
     DatasetError,
     Entry,
-    build,
+    Listing,
     listed_path,
     read_text,
     stem,
     suggestion,
 )
-from labelpenet.types import Dataset
+from labelpenet.data.locations import AnyPath
 
 _SEPARATOR = "|"
+_ROWS = 4096  # of a Parquet list, in memory at a time
 
 
 def read_csv(
-    path: Path, *, split: str | None = None, classes: Sequence[str] | None = None
-) -> Dataset:
+    path: AnyPath, *, split: str | None = None, classes: Sequence[str] | None = None
+) -> Listing:
     r"""Reads a CSV file whose first line names its columns.
 
     `image` is a path relative to the file. `labels` are separated by `|` if any row of the file
@@ -39,7 +40,7 @@ def read_csv(
         classes: The class names, in order; without them, the labels of the whole file, sorted.
 
     Returns:
-        The dataset; an image's name is its path without extension.
+        The images; a name is the path without extension.
 
     Raises:
         DatasetError: The file is unreadable, lacks a column, names no image, or names one that is
@@ -47,19 +48,21 @@ def read_csv(
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "cat.jpg").write_bytes(b"...")
         ...     _ = Path(folder, "list.csv").write_text("image,labels\ncat.jpg,cat sofa\n")
-        ...     dataset = read_csv(Path(folder, "list.csv"))
-        >>> dataset.classes, dataset.records[0].name, dataset.records[0].labels
-        (('cat', 'sofa'), 'cat', (0, 1))
+        ...     listing = read_csv(Path(folder, "list.csv"))
+        >>> listing.classes, next(iter(listing.entries)).labels
+        (('cat', 'sofa'), ('cat', 'sofa'))
     """
-    return _table(path, list(_csv_rows(path, split is not None)), split, classes)
+    text = read_text(path)  # gone through twice
+    return _table(path, lambda: _csv_rows(path, text, split is not None), split, classes)
 
 
 def read_parquet(
-    path: Path, *, split: str | None = None, classes: Sequence[str] | None = None
-) -> Dataset:
+    path: AnyPath, *, split: str | None = None, classes: Sequence[str] | None = None
+) -> Listing:
     """Reads a Parquet file with the columns of `read_csv`; `labels` may be lists of strings.
 
     Args:
@@ -68,29 +71,30 @@ def read_parquet(
         classes: The class names, in order; without them, the labels of the whole file, sorted.
 
     Returns:
-        The dataset; an image's name is its path without extension.
+        The images; a name is the path without extension.
 
     Raises:
         DatasetError: As in `read_csv`.
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "cat.jpg").write_bytes(b"...")
         ...     table = pa.table({"image": ["cat.jpg"], "labels": [["cat", "sofa"]]})
         ...     pq.write_table(table, f"{folder}/list.parquet")
-        ...     read_parquet(Path(folder, "list.parquet")).records[0].labels
-        (0, 1)
+        ...     next(iter(read_parquet(Path(folder, "list.parquet")).entries)).labels
+        ('cat', 'sofa')
     """
-    return _table(path, list(_parquet_rows(path, split is not None)), split, classes)
+    return _table(path, lambda: _parquet_rows(path, split is not None), split, classes)
 
 
 # (where, image, labels as one text or as a list, split)
 _Row = tuple[str, str, str | list[str], str | None]
 
 
-def _csv_rows(path: Path, with_split: bool) -> Iterator[_Row]:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+def _csv_rows(path: AnyPath, text: str, with_split: bool) -> Iterator[_Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] = []
     try:
         for cells in reader:
@@ -114,16 +118,20 @@ def _csv_rows(path: Path, with_split: bool) -> Iterator[_Row]:
         raise DatasetError(f"{path}: the file is empty, expected the columns image,labels")
 
 
-def _parquet_rows(path: Path, with_split: bool) -> Iterator[_Row]:
+def _parquet_rows(path: AnyPath, with_split: bool) -> Iterator[_Row]:
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as handle, pq.ParquetFile(handle) as file:
             names = file.schema_arrow.names
             _require_columns(str(path), names, with_split)
             columns = ["image", "labels", "split"] if with_split else ["image", "labels"]
-            table = file.read(columns=columns).to_pylist()
+            batches = file.iter_batches(batch_size=_ROWS, columns=columns)
+            yield from _checked_rows(path, (row for batch in batches for row in batch.to_pylist()))
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not a readable Parquet file: {error}") from error
-    for number, row in enumerate(table):
+
+
+def _checked_rows(path: AnyPath, rows: Iterable[dict[str, Any]]) -> Iterator[_Row]:
+    for number, row in enumerate(rows):
         where = f"{path}: row {number}"
         image, labels, part = row["image"], row["labels"], row.get("split")
         labels = [] if labels is None else labels
@@ -143,12 +151,22 @@ def _require_columns(where: str, columns: Sequence[str], with_split: bool) -> No
 
 
 def _table(
-    path: Path, rows: Sequence[_Row], split: str | None, classes: Sequence[str] | None
-) -> Dataset:
-    piped = any(isinstance(labels, str) and _SEPARATOR in labels for _, _, labels, _ in rows)
+    path: AnyPath,
+    rows: Callable[[], Iterable[_Row]],
+    split: str | None,
+    classes: Sequence[str] | None,
+) -> Listing:
+    """The listing of a table; one pass over it finds out what its labels and splits are."""
+    piped, found, splits = False, set[str | tuple[str, ...]](), set[str]()
+    for _, _, labels, part in rows():
+        piped |= isinstance(labels, str) and _SEPARATOR in labels
+        found.add(labels if isinstance(labels, str) else tuple(labels))
+        splits.add(str(part))
+    if split is not None and splits and split not in splits:
+        raise DatasetError(f"{path}: has no split {split!r}{suggestion(split, sorted(splits))}")
     vocabulary = set(classes or ())
 
-    def names(labels: str | list[str]) -> tuple[str, ...]:
+    def names(labels: str | Sequence[str]) -> tuple[str, ...]:
         if isinstance(labels, str):
             whole = labels.strip()
             if whole in vocabulary:
@@ -156,13 +174,11 @@ def _table(
             labels = whole.split(_SEPARATOR) if piped else whole.split()
         return tuple(label.strip() for label in labels if label.strip())
 
-    entries, found, splits = [], set[str](), set[str]()
-    for where, image, labels, part in rows:
-        relative = listed_path(image, where)
-        found.update(names(labels))
-        splits.add(str(part))
-        if split is None or part == split:
-            entries.append(Entry(stem(relative), path.parent / relative, names(labels), where))
-    if split is not None and rows and split not in splits:
-        raise DatasetError(f"{path}: has no split {split!r}{suggestion(split, sorted(splits))}")
-    return build(path, entries, sorted(found) if classes is None else classes)
+    def entries() -> Iterator[Entry]:
+        for where, image, labels, part in rows():
+            relative = listed_path(image, where)
+            if split is None or part == split:
+                yield Entry(stem(relative), path.parent / relative, names(labels), where)
+
+    declared = sorted({name for labels in found for name in names(labels)})
+    return Listing(path, tuple(declared if classes is None else classes), entries())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from labelpenet.data.coco import CocoContent, load_coco
 from labelpenet.data.entries import DatasetError, checked_classes, stem
 from labelpenet.data.images import MAX_PIXELS
+from labelpenet.data.locations import AnyPath
 from labelpenet.data.segmentation import decode_segmentation
 from labelpenet.data.truth import MAX_CLASSES, VOID, LazyTruth
 from labelpenet.types import GroundTruth
@@ -20,7 +20,7 @@ _Annotation = tuple[int, int, dict[str, Any]]  # its number in the file, its cla
 _ByName = dict[str, tuple[int, list[_Annotation]]]  # the image's id and annotations
 
 
-def coco_truth(path: Path, *, classes: Sequence[str] | None = None) -> Mapping[str, GroundTruth]:
+def coco_truth(path: AnyPath, *, classes: Sequence[str] | None = None) -> Mapping[str, GroundTruth]:
     """The boxes and masks of a COCO JSON file.
 
     Crowds are objects marked difficult, and their pixels are in `ignore`, and void in `semantic`.
@@ -39,10 +39,10 @@ def coco_truth(path: Path, *, classes: Sequence[str] | None = None) -> Mapping[s
     Raises:
         DatasetError: As in `read_coco`.
     """
-    content = load_coco(Path(path))
+    content = load_coco(path)
     names = [stem(content.file(image)) for image in content.images]
     chosen = list(content.categories.values()) if classes is None else checked_classes(classes)
-    return CocoTruth(Path(path), names, chosen, content)
+    return CocoTruth(path, names, chosen, content)
 
 
 class CocoTruth(LazyTruth):
@@ -50,7 +50,7 @@ class CocoTruth(LazyTruth):
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         names: Iterable[str],
         classes: Sequence[str],
         content: CocoContent | None = None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from labelpenet.data.entries import DatasetError, checked_classes, listed_path
+from labelpenet.data.locations import AnyPath
 from labelpenet.data.segmentation import box_of, match_boxes
 from labelpenet.data.truth import MAX_CLASSES, VOID, LazyTruth
 from labelpenet.data.voc import read_annotation, voc_classes
@@ -16,7 +16,7 @@ from labelpenet.types import GroundTruth
 
 
 def voc_truth(
-    root: Path,
+    root: AnyPath,
     names: Iterable[str],
     classes: Sequence[str],
     *,
@@ -48,7 +48,7 @@ def voc_truth(
     Raises:
         DatasetError: A name leaves the folder, or the folder's lists are broken.
     """
-    return VocTruth(Path(root), names, classes, palette)
+    return VocTruth(root, names, classes, palette)
 
 
 class VocTruth(LazyTruth):
@@ -56,7 +56,7 @@ class VocTruth(LazyTruth):
 
     def __init__(
         self,
-        root: Path,
+        root: AnyPath,
         names: Iterable[str],
         classes: Sequence[str],
         palette: Sequence[str] | None = None,
@@ -79,7 +79,9 @@ class VocTruth(LazyTruth):
         return _read_voc(self.root, self._identifiers[name], self.classes, self.palette)
 
 
-def _read_voc(root: Path, name: str, classes: Sequence[str], palette: Sequence[str]) -> GroundTruth:
+def _read_voc(
+    root: AnyPath, name: str, classes: Sequence[str], palette: Sequence[str]
+) -> GroundTruth:
     index = {label: number for number, label in enumerate(classes)}
     objects = [o for o in read_annotation(root, name) if o.label in index]
     boxes = np.array([o.box for o in objects], np.float32).reshape(-1, 4)
@@ -134,12 +136,12 @@ def _instances(instances: np.ndarray, semantic: np.ndarray) -> tuple[np.ndarray,
     return stacked, np.array(labels, np.int64)
 
 
-def _index_map(path: Path) -> np.ndarray | None:
+def _index_map(path: AnyPath) -> np.ndarray | None:
     """A palette or grey PNG as its numbers, [H, W] uint8; None where there is no file."""
     if not path.is_file():
         return None
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
+        with path.open("rb") as file, Image.open(file, formats=("PNG",)) as picture:
             if picture.mode not in ("P", "L"):
                 raise DatasetError(f"{path}: expected a palette image, got mode {picture.mode}")
             return np.array(picture)

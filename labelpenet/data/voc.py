@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from labelpenet.data.entries import (
     DatasetError,
     Entry,
-    build,
+    Listing,
     chosen_classes,
     listed_path,
     read_text,
     suggestion,
 )
 from labelpenet.data.images import IMAGE_SUFFIXES
+from labelpenet.data.locations import AnyPath, listed
 from labelpenet.data.safe_xml import child_text, parse_xml
-from labelpenet.types import Dataset
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -44,7 +43,7 @@ class VocObject:
     difficult: bool
 
 
-def find_voc(source: Path) -> Path | None:
+def find_voc(source: AnyPath) -> AnyPath | None:
     """The folder with JPEGImages in it: `source`, or its only VOCxxxx, with or without VOCdevkit.
 
     Returns:
@@ -56,7 +55,7 @@ def find_voc(source: Path) -> Path | None:
     if (source / "JPEGImages").is_dir():
         return source
     for parent in (source, source / "VOCdevkit"):
-        years = [year for year in sorted(parent.glob("VOC*")) if (year / "JPEGImages").is_dir()]
+        years = [year for year in listed(parent, "VOC*") if (year / "JPEGImages").is_dir()]
         if len(years) > 1:
             names = ", ".join(year.name for year in years)
             raise DatasetError(f"{parent}: holds {names}; name the folder of one")
@@ -66,8 +65,8 @@ def find_voc(source: Path) -> Path | None:
 
 
 def read_voc(
-    root: Path, *, split: str | None = None, classes: Sequence[str] | None = None
-) -> Dataset:
+    root: AnyPath, *, split: str | None = None, classes: Sequence[str] | None = None
+) -> Listing:
     """Reads the images of a VOC folder and their image-level labels.
 
     A class is a label of an image where ImageSets/Main/<class>_<split>.txt says 1; 0 (only
@@ -81,7 +80,7 @@ def read_voc(
         classes: A part of the dataset's classes, or a vocabulary that includes them, in order.
 
     Returns:
-        The dataset; an image's name is VOC's identifier, such as `2007_000032`.
+        The images; a name is VOC's identifier, such as `2007_000032`.
 
     Raises:
         DatasetError: A list or an annotation is broken, or names something that is not there.
@@ -93,17 +92,23 @@ def read_voc(
     if split is None and not named:
         named = _all_images(root)
     flags = lists.labels(split)
-    entries = []
-    for name, where in named.items():
-        if flags is not None:
-            labels = flags.get(name, [])
-        else:
-            labels = [o.label for o in read_annotation(root, name) if not o.difficult]
-        entries.append(Entry(name, _image_path(root, name), tuple(labels), where))
-    return build(root, entries, chosen, drop=set(declared))
+
+    def entries() -> Iterator[Entry]:
+        folder = root / "JPEGImages"
+        there = {path.name for path in listed(folder)}
+        for name, where in named.items():
+            if flags is not None:
+                labels = flags.get(name, [])
+            else:
+                labels = [o.label for o in read_annotation(root, name) if not o.difficult]
+            files = [name + suffix for suffix in IMAGE_SUFFIXES]
+            file = next((file for file in files if file in there), files[0])
+            yield Entry(name, folder / file, tuple(labels), where)
+
+    return Listing(root, chosen, entries(), frozenset(declared))
 
 
-def voc_classes(root: Path) -> tuple[str, ...]:
+def voc_classes(root: AnyPath) -> tuple[str, ...]:
     """The classes of a VOC folder, sorted, as VOC's palette numbers them from 1.
 
     They are those with lists in ImageSets/Main, else those of all annotations; if VOC's 20 include
@@ -112,15 +117,15 @@ def voc_classes(root: Path) -> tuple[str, ...]:
     Raises:
         DatasetError: A list or an annotation is broken.
     """
-    listed = _Lists(root / "ImageSets" / "Main").classes()
-    if listed:
-        return tuple(sorted(listed))
-    files = sorted((root / "Annotations").glob("*.xml"))
+    named = _Lists(root / "ImageSets" / "Main").classes()
+    if named:
+        return tuple(sorted(named))
+    files = listed(root / "Annotations", "*.xml")
     found = {o.label for file in files for o in read_annotation(root, file.stem)}
     return VOC_CLASSES if found and found <= set(VOC_CLASSES) else tuple(sorted(found))
 
 
-def read_annotation(root: Path, name: str) -> list[VocObject]:
+def read_annotation(root: AnyPath, name: str) -> list[VocObject]:
     """Reads the objects of Annotations/<name>.xml.
 
     VOC counts pixels from 1 and includes the last one; both ends are turned into this package's
@@ -168,14 +173,8 @@ def _coordinate(text: str, where: str) -> float:
     return value
 
 
-def _image_path(root: Path, name: str) -> Path:
-    folder = root / "JPEGImages"
-    paths = [folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-    return next((path for path in paths if path.is_file()), paths[0])
-
-
-def _all_images(root: Path) -> dict[str, str]:
-    files = sorted((root / "JPEGImages").iterdir())
+def _all_images(root: AnyPath) -> dict[str, str]:
+    files = listed(root / "JPEGImages")
     return {f.stem: str(f) for f in files if f.suffix.lower() in IMAGE_SUFFIXES}
 
 
@@ -186,18 +185,18 @@ class _Lists:
     train, but a split might be called `small_train` too.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self.folder = folder
-        self.lists: dict[str, Path] = {}
-        flagged: list[Path] = []
-        for path in sorted(folder.glob("*.txt")):
+        self.lists: dict[str, AnyPath] = {}
+        flagged: list[AnyPath] = []
+        for path in listed(folder, "*.txt"):
             with path.open("rb") as file:
                 columns = len(next((line for line in file if line.strip()), b"").split())
             if columns < 2:
                 self.lists[path.stem] = path
             else:
                 flagged.append(path)
-        self.flags: dict[tuple[str, str], Path] = {}  # by class and split
+        self.flags: dict[tuple[str, str], AnyPath] = {}  # by class and split
         for path in flagged:
             ends = [split for split in self.lists if path.stem.endswith(f"_{split}")]
             split = max(ends, key=len, default=path.stem.rpartition("_")[2])
@@ -242,11 +241,11 @@ class _Lists:
                     labels.setdefault(name, []).append(label)
         return labels
 
-    def _flagged(self, split: str) -> Iterable[Path]:
+    def _flagged(self, split: str) -> Iterable[AnyPath]:
         return [path for (_, part), path in self.flags.items() if part == split]
 
 
-def _read_list(path: Path) -> list[tuple[int, str, str]]:
+def _read_list(path: AnyPath) -> list[tuple[int, str, str]]:
     """(line number, name, flag or nothing) of every line that is not blank."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):

@@ -135,6 +135,27 @@ class Evaluator:
             classification=classification,
         )
 
+    def merge(self, other: Evaluator) -> None:
+        """Adds the images of another one, of the same classes.
+
+        Raises:
+            ValueError: Images or settings that do not go together, as in `add`.
+        """
+        if other.classes != self.classes:
+            raise ValueError(f"classes: expected {self.classes}, got {other.classes}")
+        twice = next((name for name in other._images if name in self._images), None)
+        if twice is not None:
+            raise ValueError(f"{twice}: this image was added before")
+        if None not in (self._with_masks, other._with_masks) and (
+            self._with_masks != other._with_masks
+        ):
+            raise ValueError("masks: expected them for all predictions or none")
+        self._images |= other._images
+        self._confusion += other._confusion
+        self._semantic_images += other._semantic_images
+        if other._with_masks is not None:
+            self._with_masks = other._with_masks
+
     def _check_masks(self, name: str, found: Detections) -> bool:
         """Whether the predictions of this run carry masks."""
         if not len(found):

@@ -1,4 +1,4 @@
-"""Labels as COCO JSON: the reader of a file that may come from anywhere, and a writer.
+"""Labels as COCO JSON: the writer; `labelpenet.labeling.open_labels` reads it.
 
 Beside COCO's own keys an image has its `name` (where a file lacks it: `file_name` without the
 extension) and an annotation has `score`, `module`, the module of the cascade (1 to 4), and
@@ -8,63 +8,12 @@ unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labelpenet.files import atomic_write
 from labelpenet.labeling.entries import check_classes, make_entry, write_entries
-from labelpenet.labeling.label_file import LabelledImage, load_label_file
 from labelpenet.types import Instances
-
-
-class _Decoded(Mapping[str, Instances]):
-    """Instances by image name, decoded at each access so that memory stays bounded."""
-
-    def __init__(self, images: Sequence[LabelledImage]):
-        self._images = {image.name: image for image in images}
-
-    def __getitem__(self, name: str) -> Instances:
-        return self._images[name].instances()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._images)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-
-def read_labels(
-    path: Path,
-) -> tuple[tuple[str, ...], Mapping[str, Instances], dict[str, tuple[int, int]]]:
-    """Reads labels from COCO JSON.
-
-    Args:
-        path: A file of a labelling job, or any COCO instance file (RLE or polygons, no crowds).
-
-    Returns:
-        The class names in the order of their category ids; the instances by image name, decoded
-        at each access; (height, width) by image name. Annotations without a score get 1. An
-        image without annotations has empty [0, H, W] masks.
-
-    Raises:
-        ValueError: Not such a file; the message names the file, the entry and what was expected.
-
-    Example:
-        >>> import tempfile
-        >>> import torch
-        >>> path = Path(tempfile.mkdtemp()) / "labels.json"
-        >>> mask = torch.tensor([[[False, True, True]]])
-        >>> found = Instances(
-        ...     torch.tensor([[1.0, 0.0, 3.0, 1.0]]), torch.tensor([0]), torch.tensor([0.9]), mask
-        ... )
-        >>> write_labels(path, ["cat"], {"a": found}, {"a": (1, 3)})
-        >>> classes, labels, sizes = read_labels(path)
-        >>> classes, sizes, labels["a"].boxes.tolist(), labels["a"].masks.int().tolist()
-        (('cat',), {'a': (1, 3)}, [[1.0, 0.0, 3.0, 1.0]], [[[0, 1, 1]]])
-    """
-    labels = load_label_file(path)
-    sizes = {image.name: (image.height, image.width) for image in labels.images}
-    return labels.classes, _Decoded(labels.images), sizes
 
 
 def write_labels(
@@ -76,7 +25,7 @@ def write_labels(
     module: int = 4,
     suffix: str = ".jpg",
 ) -> None:
-    """Writes instances by image name as COCO JSON, atomically; `read_labels` reads it back exactly.
+    """Writes instances by image name as COCO JSON, atomically; `open_labels` reads it back exactly.
 
     Boxes come back exactly where 0 <= x1 <= x2 (COCO stores widths).
 

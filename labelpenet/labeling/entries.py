@@ -40,23 +40,13 @@ def check_classes(classes: Sequence[str]) -> None:
         raise ValueError(f"classes: expected distinct names, got {twice!r} twice")
 
 
-def make_entry(
-    name: str,
-    file_name: str,
-    size: tuple[int, int],
-    instances: Instances,
-    class_count: int,
-    module: int | None,
-) -> Entry:
-    """Checks the instances of one image and turns them into COCO annotations without ids.
+def check_instances(instances: Instances, size: tuple[int, int], class_count: int) -> None:
+    """Raises where instances are not what an image of this size can have.
 
     Args:
-        name: Of the image.
-        file_name: Of the image, with its extension.
+        instances: The objects.
         size: (height, width) of the image.
-        instances: The objects; a mask decides the area where there is one, else the box.
         class_count: Labels must be below it.
-        module: The module of the cascade that they come from; None leaves the key out.
 
     Raises:
         TypeError: Not Instances.
@@ -83,6 +73,35 @@ def make_entry(
         wanted, came = f"[{count}, {height}, {width}] bool", f"{list(masks.shape)} {masks.dtype}"
         raise ValueError(f"masks: expected {wanted}, got {came}")
 
+
+def make_entry(
+    name: str,
+    file_name: str,
+    size: tuple[int, int],
+    instances: Instances,
+    class_count: int,
+    module: int | None,
+) -> Entry:
+    """Checks the instances of one image and turns them into COCO annotations without ids.
+
+    Args:
+        name: Of the image.
+        file_name: Of the image, with its extension.
+        size: (height, width) of the image.
+        instances: The objects; a mask decides the area where there is one, else the box.
+        class_count: Labels must be below it.
+        module: The module of the cascade that they come from; None leaves the key out.
+
+    Raises:
+        TypeError: Not Instances.
+        ValueError: Shapes that do not agree, or a number out of range.
+    """
+    height, width = size
+    check_instances(instances, size, class_count)
+    boxes = instances.boxes.detach().cpu().numpy().astype(np.float64)
+    labels = instances.labels.cpu().numpy()
+    scores = instances.scores.detach().cpu().numpy()
+    count, masks = len(boxes), instances.masks
     figures = None if instances.quality is None else quality_rows(instances.quality, count)
     sides = boxes[:, 2:] - boxes[:, :2]
     rles = None if masks is None else encode_masks(masks.cpu().numpy())

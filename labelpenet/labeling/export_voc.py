@@ -12,7 +12,8 @@ from PIL import Image
 
 from labelpenet.data.scenes import voc_palette
 from labelpenet.files import write_lines, writing
-from labelpenet.labeling.label_file import LabelFile, LabelledImage
+from labelpenet.labeling.export_photos import PhotoFolder, photo_name
+from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
 from labelpenet.types import Instances
 
@@ -20,11 +21,12 @@ from labelpenet.types import Instances
 _MOST = 254
 
 
-def write_voc(labels: LabelFile, out: Path) -> None:
-    """Writes SegmentationClass, SegmentationObject, Annotations, ImageSets and classes.txt.
+def write_voc(labels: Labels, out: Path, photos: PhotoFolder) -> None:
+    """Writes SegmentationClass, SegmentationObject, Annotations, ImageSets and the class names.
 
     The objects of an XML are in the order of their scores. Value n of an object PNG is the n-th of
-    them, value n of a class PNG the n-th class. Images without masks get the XML alone.
+    them, value n of a class PNG the n-th class. Images without masks get the XML alone. The names
+    are in classes.txt, and with their colours in labelmap.txt, which CVAT and datumaro read.
 
     Raises:
         ValueError: More than 254 classes.
@@ -33,7 +35,8 @@ def write_voc(labels: LabelFile, out: Path) -> None:
     if len(labels.classes) > _MOST:
         raise ValueError(f"classes: VOC has room for {_MOST}, got {len(labels.classes)}")
     palette = voc_palette().tobytes()
-    for image in labels.images:
+    for image in labels:
+        photos.add(image)
         instances = image.instances()
         instances = instances.select(torch.argsort(-instances.scores, stable=True))
         path = make_file_path(out / "Annotations", image.name, ".xml")
@@ -45,8 +48,11 @@ def write_voc(labels: LabelFile, out: Path) -> None:
             path = make_file_path(out / folder, image.name, ".png")
             with writing(path):
                 picture.save(path, format="PNG")
-    write_lines(out / "ImageSets" / "Segmentation" / "all.txt", [i.name for i in labels.images])
+    names = [image.name for image in labels]
+    for task in ("Main", "Segmentation"):
+        write_lines(out / "ImageSets" / task / "all.txt", names)
     write_lines(out / "classes.txt", labels.classes)
+    write_lines(out / "labelmap.txt", _label_map(labels.classes))
 
 
 def _index_maps(instances: Instances) -> dict[str, np.ndarray]:
@@ -61,9 +67,19 @@ def _index_maps(instances: Instances) -> dict[str, np.ndarray]:
     return {"SegmentationClass": classes, "SegmentationObject": objects}
 
 
+def _label_map(classes: tuple[str, ...]) -> list[str]:
+    """Lines of name:r,g,b:parts:actions; what would read as something else becomes a blank."""
+    colors = voc_palette()
+    lines = ["# label:color_rgb:parts:actions"]
+    for name, (red, green, blue) in zip(("background", *classes), colors, strict=False):
+        plain = re.sub(r"^#|:", " ", name)
+        lines.append(f"{plain}:{red},{green},{blue}::")
+    return lines
+
+
 def _annotation(image: LabelledImage, instances: Instances, classes: tuple[str, ...]) -> bytes:
     root = ElementTree.Element("annotation")
-    _add(root, "filename", image.file_name)
+    _add(root, "filename", photo_name(image))
     size = ElementTree.SubElement(root, "size")
     for key, value in (("width", image.width), ("height", image.height), ("depth", 3)):
         _add(size, key, str(value))

@@ -9,12 +9,13 @@ import yaml
 
 from labelpenet.files import write_lines, writing
 from labelpenet.labeling.contours import joined_outline
-from labelpenet.labeling.label_file import LabelFile, LabelledImage
+from labelpenet.labeling.export_photos import PhotoFolder
+from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
 
 
-def write_yolo(labels: LabelFile, out: Path) -> None:
-    """Writes labels/*.txt, classes.txt and a data.yaml that expects the photos in images/.
+def write_yolo(labels: Labels, out: Path, photos: PhotoFolder) -> None:
+    """Writes labels/*.txt, classes.txt and a data.yaml that names images/, the photos' folder.
 
     A line is `class x1 y1 x2 y2 ...`: a polygon through the centres of the border pixels,
     divided by the size of the image, so that a reader that rounds down to pixels and fills the
@@ -24,7 +25,8 @@ def write_yolo(labels: LabelFile, out: Path) -> None:
     Raises:
         OutputError: A file cannot be written.
     """
-    for image in labels.images:
+    for image in labels:
+        photos.add(image)
         path = make_file_path(out / "labels", image.name, ".txt")
         with writing(path):
             path.write_bytes("".join(_lines(image)).encode("ascii"))
@@ -33,7 +35,8 @@ def write_yolo(labels: LabelFile, out: Path) -> None:
     names = {
         i: name.encode("utf-8", "replace").decode("utf-8") for i, name in enumerate(labels.classes)
     }
-    data = {"path": ".", "train": "images", "val": "images", "names": names}
+    # without `path`, which ultralytics takes relative to the working directory
+    data = {"train": "images", "val": "images", "names": names}
     path = out / "data.yaml"
     with writing(path):
         path.write_bytes(yaml.safe_dump(data, allow_unicode=True, sort_keys=False).encode("utf-8"))

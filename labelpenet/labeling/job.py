@@ -2,78 +2,130 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from labelpenet.data import ProposalStore, load_dataset, load_image
+from labelpenet import __version__
+from labelpenet.data import ProposalStore, list_dataset
+from labelpenet.engines import Engine
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.icn.model import METHOD, is_icn
 from labelpenet.labeler import Labeler
-from labelpenet.labeling.runner import label_images, pictured_names
+from labelpenet.labeling.photos import CascadeLabeler, IcnPhotoLabeler, PhotoLabeler
+from labelpenet.labeling.runner import DEFAULTS, Options, label_images
 from labelpenet.labeling.summary import LabelSummary
 from labelpenet.models.cascade import CheckpointError
 
 
-def label_dataset(
-    source: Path,
-    out: Path,
-    checkpoint: Path,
-    *,
-    split: str | None = None,
-    module: int | None = None,
-    use_tags: bool = True,
-    proposals: Path | None = None,
-    pictures: int = 60,
-    device: str = "cpu",
-    min_quality: float = 0.0,
-    agreement: bool = True,
-    method: str | None = None,
-    console: Console | None = None,
-) -> LabelSummary:
-    """Labels every image of a dataset; see label_images for the files and for what goes wrong.
+@dataclass(frozen=True)
+class LabelerSettings:
+    """What a labeler is made of; it travels to every worker.
 
-    Args:
-        source: As load_dataset takes it.
-        out: Folder to write.
+    Attributes:
         checkpoint: Of a trained cascade, or of an ICN, which takes neither module nor proposals.
-        split: Part of the dataset.
         module: Which module answers; None is the last trained one.
         use_tags: Whether the images' tags are taken as true.
         proposals: A proposal store.
-        pictures: Images on the HTML page; 0 makes none.
         device: Where the network runs.
-        min_quality: Objects of a lower overall quality are left out and counted.
         agreement: Whether modules 3 and 4 are compared, see Labeler.
         method: Refuses a checkpoint of another one, "cascade" or "icn"; None takes either.
+    """
+
+    checkpoint: Path
+    module: int | None = None
+    use_tags: bool = True
+    proposals: Path | None = None
+    device: str = "cpu"
+    agreement: bool = True
+    method: str | None = None
+
+    def labeler(self) -> Labeler | IcnLabeler:
+        """Loads the checkpoint; raises as Labeler."""
+        own = METHOD if is_icn(self.checkpoint) else "cascade"
+        if self.method not in (None, own):
+            wrong = f"expected a checkpoint of {self.method}, got one of {own}"
+            raise CheckpointError(f"{self.checkpoint}: {wrong}")
+        if own == METHOD:
+            if self.module is not None or self.proposals is not None:
+                wrong = "an ICN has no modules and finds its own segments"
+                raise ValueError(f"{self.checkpoint}: {wrong}")
+            return IcnLabeler(self.checkpoint, use_tags=self.use_tags, device=self.device)
+        return Labeler(
+            self.checkpoint,
+            module=self.module,
+            use_tags=self.use_tags,
+            proposals=None if self.proposals is None else ProposalStore.open(self.proposals),
+            device=self.device,
+            agreement=self.agreement,
+        )
+
+    def __call__(self) -> PhotoLabeler:
+        """A labeler of photos."""
+        return _of_photos(self.labeler())
+
+
+def label_dataset(
+    source: str | os.PathLike[str],
+    out: Path,
+    settings: LabelerSettings,
+    *,
+    split: str | None = None,
+    options: Options = DEFAULTS,
+    console: Console | None = None,
+) -> LabelSummary:
+    """Labels every image of a source; see label_images for the files and for what goes wrong.
+
+    Args:
+        source: As list_dataset takes it.
+        out: Folder to write.
+        settings: Of the labeler.
+        split: Part of the source.
+        options: How to run it.
         console: Where progress goes; None is silent.
     """
-    own = METHOD if is_icn(checkpoint) else "cascade"
-    if method not in (None, own):
-        raise CheckpointError(f"{checkpoint}: expected a checkpoint of {method}, got one of {own}")
-    labeler: Labeler | IcnLabeler
-    if own == METHOD:
-        if module is not None or proposals is not None:
-            raise ValueError(f"{checkpoint}: an ICN has no modules and finds its own segments")
-        labeler = IcnLabeler(checkpoint, use_tags=use_tags, device=device)
-    else:
-        store = None if proposals is None else ProposalStore.open(proposals)
-        labeler = Labeler(
-            checkpoint,
-            module=module,
-            use_tags=use_tags,
-            proposals=store,
-            device=device,
-            agreement=agreement,
-        )
-    dataset = load_dataset(source, split=split, classes=labeler.classes)
-    return label_images(
-        labeler.with_trace(pictured_names(dataset, pictures)),
-        dataset,
-        out,
-        load=load_image,
-        console=console,
-        pictures=pictures,
-        job=labeler.job,
-        min_quality=min_quality,
-    )
+    labeler = settings.labeler()
+    # workers may be elsewhere
+    proposals = None if settings.proposals is None else Path(os.path.abspath(settings.proposals))
+    checkpoint = Path(os.path.abspath(settings.checkpoint))
+    settings = replace(settings, checkpoint=checkpoint, proposals=proposals)
+    listing = list_dataset(source, split=split, classes=labeler.classes)
+    job = _job(labeler) | {"split": split}
+    make: Callable[[], PhotoLabeler] = settings
+    if options.engine is Engine.LOCAL and options.workers.count == 1:
+        loaded = _of_photos(labeler)  # no need to load it again
+
+        def make() -> PhotoLabeler:
+            return loaded
+
+    del labeler
+    return label_images(make, listing, out, job=job, options=options, console=console)
+
+
+def _of_photos(labeler: Labeler | IcnLabeler) -> PhotoLabeler:
+    if isinstance(labeler, IcnLabeler):
+        return IcnPhotoLabeler(labeler)
+    return CascadeLabeler(labeler)
+
+
+def _job(labeler: Labeler | IcnLabeler) -> dict[str, Any]:
+    """What decides the labels."""
+    digest = hashlib.sha256(labeler.checkpoint.read_bytes()).hexdigest()
+    common = {
+        "labelpenet": __version__,
+        "checkpoint": digest[:16],
+        "tags": "given" if labeler.use_tags else "guessed",
+        "settings": labeler.config.to_dict(),
+    }
+    if isinstance(labeler, IcnLabeler):
+        return common | {"method": METHOD}
+    return common | {
+        "module": labeler.module,
+        "compared with module": labeler._other,
+        "proposals": None if labeler.proposals is None else dict(labeler.proposals.settings),
+    }

@@ -4,95 +4,47 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-import numpy as np
-import torch
-
 from labelpenet.labeling.entries import MAX_COORDINATE, QUALITY_RANGES, check_classes
-from labelpenet.rle import decode_mask, fill_polygons, runs_of
-from labelpenet.types import Instances, Quality
-
-MAX_PIXELS = 2**28
-"""The largest height * width of an image that a label file may name."""
-
-MAX_MASK_BYTES = 2**32
-"""The largest sum over the masks of one image of height * width."""
+from labelpenet.labeling.labels import LabelledImage, LabelledObject, Labels, Mask
+from labelpenet.rle import runs_of
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """One image of a label file.
+class CocoLabels(Labels):
+    """The labels of a COCO file, in memory: class names in the order of their category ids."""
 
-    Attributes:
-        name: Unique in the file.
-        file_name: COCO's `file_name`.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        annotations: Checked COCO annotations, in the order of the file; `label` is the class index.
+    def __init__(self, classes: tuple[str, ...], images: Iterable[LabelledImage]) -> None:
+        self.classes = classes
+        self._images = {image.name: image for image in images}
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        return iter(self._images.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._images
+
+    def __getitem__(self, name: str) -> LabelledImage:
+        return self._images[name]
+
+
+def load_label_file(path: Path) -> CocoLabels:
+    """Reads and checks COCO JSON without decoding a mask.
+
+    Raises:
+        ValueError: Not such a file; the message names the file, the entry and what was expected.
     """
-
-    name: str
-    file_name: str
-    height: int
-    width: int
-    annotations: tuple[dict[str, Any], ...]
-
-    def instances(self) -> Instances:
-        """The objects with decoded masks; masks is None where the file has boxes alone."""
-        rows = self.annotations
-        if not rows:
-            return Instances.empty(self.height, self.width)
-        corners = np.array([row["bbox"] for row in rows], dtype=np.float64)
-        corners[:, 2:] += corners[:, :2]
-        masks = None
-        if "segmentation" in rows[0]:
-            array = np.empty((len(rows), self.height, self.width), dtype=bool)
-            for mask, row in zip(array, rows, strict=True):
-                mask[:] = self._mask(row["segmentation"])
-            masks = torch.from_numpy(array)
-        return Instances(
-            torch.from_numpy(corners.astype(np.float32)),
-            torch.tensor([row["label"] for row in rows], dtype=torch.int64),
-            torch.tensor([row.get("score", 1.0) for row in rows], dtype=torch.float32),
-            masks,
-            self._quality(),
-        )
-
-    def _quality(self) -> Quality | None:
-        """What the file says of its labels; None where it says nothing."""
-        if not any("quality" in row for row in self.annotations):
-            return None
-        figures = [row.get("quality", {}) for row in self.annotations]
-        return Quality(*(_column(figures, name) for name in QUALITY_RANGES))
-
-    def _mask(self, segmentation: dict[str, Any] | list[list[float]]) -> np.ndarray:
-        if isinstance(segmentation, dict):
-            return decode_mask(segmentation["counts"], self.height, self.width)
-        return fill_polygons(segmentation, self.height, self.width)
-
-
-@dataclass(frozen=True)
-class LabelFile:
-    """A checked label file.
-
-    Attributes:
-        classes: Class names in the order of their category ids.
-        images: In the order of the file.
-    """
-
-    classes: tuple[str, ...]
-    images: tuple[LabelledImage, ...]
-
-
-def load_label_file(path: Path) -> LabelFile:
-    """Reads and checks COCO JSON without decoding a mask; raises as `read_labels`."""
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file, parse_constant=_no_constant)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected COCO JSON: {error}") from None
     try:
@@ -101,7 +53,7 @@ def load_label_file(path: Path) -> LabelFile:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _parse(data: object) -> LabelFile:
+def _parse(data: object) -> CocoLabels:
     if not isinstance(data, dict):
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
     categories: dict[int, str] = {}
@@ -115,15 +67,13 @@ def _parse(data: object) -> LabelFile:
     names: set[str] = set()
     for where, row in _rows(data, "images"):
         height, width = _integer(where, row, "height"), _integer(where, row, "width")
-        if height < 1 or width < 1 or height * width > MAX_PIXELS:
-            wanted = f"a size of 1 to {MAX_PIXELS} pixels"
-            raise ValueError(f"{where}: expected {wanted}, got height {height}, width {width}")
         file_name = _string(where, row, "file_name")
         name = _string(where, row, "name") if "name" in row else _name_of(file_name)
         if name in names:
             raise ValueError(f"{where}: expected distinct names, got {name!r} twice")
         names.add(name)
-        images[_new_id(where, row, images)] = LabelledImage(name, file_name, height, width, ())
+        image = LabelledImage(name, file_name, height, width)
+        images[_new_id(where, row, images)] = _checked(where, image, len(classes))
 
     found: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
     for where, row in _rows(data, "annotations"):
@@ -135,19 +85,35 @@ def _parse(data: object) -> LabelFile:
             raise ValueError(f"{where}.{key}: expected an id of the file, got {value}")
         _check_annotation(where, row, images[image_id])
         found[image_id].append(row | {"label": label_of[category_id]})
-    return LabelFile(classes, tuple(_with(images[i], rows) for i, rows in found.items()))
+    count = len(classes)
+    return CocoLabels(classes, (_with(images[i], rows, count) for i, rows in found.items()))
 
 
-def _with(image: LabelledImage, rows: list[dict[str, Any]]) -> LabelledImage:
-    with_mask = sum("segmentation" in row for row in rows)
-    if with_mask not in (0, len(rows)):
-        raise ValueError(f"image {image.name!r}: expected a segmentation for all objects or none")
-    if with_mask * image.height * image.width > MAX_MASK_BYTES:
-        size = f"{with_mask} masks of {image.height} x {image.width}"
-        raise ValueError(
-            f"image {image.name!r}: expected at most {MAX_MASK_BYTES} mask pixels, got {size}"
-        )
-    return replace(image, annotations=tuple(rows))
+def _with(image: LabelledImage, rows: list[dict[str, Any]], class_count: int) -> LabelledImage:
+    modules = {row.get("module") for row in rows}
+    full = replace(
+        image,
+        module=modules.pop() if len(modules) == 1 else None,
+        objects=tuple(_object(row) for row in rows),
+    )
+    return _checked(f"image {image.name!r}", full, class_count)
+
+
+def _object(row: dict[str, Any]) -> LabelledObject:
+    x, y, width, height = row["bbox"]
+    segmentation = row.get("segmentation")
+    mask: Mask | None = segmentation["counts"] if isinstance(segmentation, dict) else segmentation
+    return LabelledObject(
+        row["label"], row.get("score", 1.0), (x, y, x + width, y + height), mask,
+        {name: row["quality"].get(name) for name in QUALITY_RANGES} if "quality" in row else {},
+    )  # fmt: skip
+
+
+def _checked(where: str, image: LabelledImage, class_count: int) -> LabelledImage:
+    try:
+        return image.check(class_count)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _check_annotation(where: str, row: dict[str, Any], image: LabelledImage) -> None:
@@ -182,12 +148,6 @@ def _check_quality(where: str, value: object) -> None:
         if figure is not None and not (_numbers([figure]) and low <= figure <= high):
             wanted = f"a number in [{low:g}, {high:g}] or null"
             raise ValueError(f"{where}.{name}: expected {wanted}, got {_shown(figure)}")
-
-
-def _column(figures: list[dict[str, Any]], name: str) -> torch.Tensor:
-    """One figure of every object [K], NaN where it is unknown."""
-    values = [math.nan if row.get(name) is None else row[name] for row in figures]
-    return torch.tensor(values, dtype=torch.float32)
 
 
 def _check_segmentation(where: str, value: object, image: LabelledImage) -> None:

@@ -1,243 +1,304 @@
-"""The labelling job: every image of a dataset through a labeler, into one COCO file."""
+"""The labelling job: every image of a source through a labeler, into a label store."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 from rich.console import Console
 
-from labelpenet.files import OutputError, atomic_write, writing
-from labelpenet.labeling.entries import Entry, check_classes, make_entry, write_entries
-from labelpenet.labeling.journal import Journal
-from labelpenet.labeling.summary import SCORE_BINS, LabelSummary
+from labelpenet.data.entries import Listing
+from labelpenet.data.image_list import ImageList
+from labelpenet.engines import ONE, Engine, Workers, run
+from labelpenet.files import OutputError, writing
+from labelpenet.labeling.entries import check_classes
+from labelpenet.labeling.interrupt import interruptible
+from labelpenet.labeling.manifest import MANIFEST, Manifest
+from labelpenet.labeling.photos import PhotoLabeler
+from labelpenet.labeling.shard import LabelWork, ShardResult
+from labelpenet.labeling.store import (
+    ERRORS,
+    Failure,
+    Shard,
+    remove_strays,
+    shard_numbers,
+    shard_path,
+    write_errors,
+)
+from labelpenet.labeling.summary import LabelSummary, summarize
 from labelpenet.progress import track
-from labelpenet.report.page import ReportBuilder
-from labelpenet.types import Dataset, ImageRecord, Labelling
 
-LABELS = "labels.json"
-ERRORS = "errors.jsonl"
-JOURNAL = "labels.part.jsonl"
+if sys.platform != "win32":
+    import fcntl
 
-Labeler = Callable[[np.ndarray, tuple[int, ...], str], Labelling]
-"""Labels one image: (image [H, W, 3] uint8, its tags, its name) -> Labelling."""
+IMAGES = "images.arrow"
+_MOST_UNWRITTEN = 3  # shards in a row: then the disk is full, and not just for one
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job is run; none of it but `min_quality` changes the labels.
+
+    Attributes:
+        engine: Where it runs.
+        workers: By how many.
+        batch: Photos that go through the network together.
+        loaders: Threads of each worker that decode and propose.
+        shard_size: Images of a shard: what a kill may cost.
+        pictures: Images whose pictures are stored for the report, spread evenly over the source.
+        min_quality: Objects of a lower overall quality (see `labelpenet.types.Quality`) are left
+            out and counted; one about which nothing is known stays, and so does every image.
+        retry_errors: Whether the images that failed are tried again.
+    """
+
+    engine: Engine = Engine.LOCAL
+    workers: Workers = ONE
+    batch: int = 1
+    loaders: int = 2
+    shard_size: int = 128
+    pictures: int = 0
+    min_quality: float = 0.0
+    retry_errors: bool = False
+
+    def check(self) -> None:
+        """Raises ValueError where a number is out of range."""
+        for name, least in {"batch": 1, "loaders": 1, "shard_size": 1, "pictures": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.min_quality <= 1:
+            raise ValueError(f"min_quality: expected a number in [0, 1], got {self.min_quality}")
+
+
+DEFAULTS = Options()
 
 
 def label_images(
-    labeler: Labeler,
-    dataset: Dataset,
+    make: Callable[[], PhotoLabeler],
+    listing: Listing,
     out: Path,
     *,
-    load: Callable[[Path], np.ndarray],
+    job: Mapping[str, Any],
+    options: Options = DEFAULTS,
     console: Console | None = None,
-    pictures: int = 60,
-    job: str = "",
-    min_quality: float = 0.0,
-    evaluate: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> LabelSummary:
-    """Labels every image of `dataset` into `out`: `labels.json`, `errors.jsonl`, `index.html`.
+    """Labels every image of a listing into the store `out`.
 
-    An image that cannot be read or labelled is skipped and gets a line of `errors.jsonl`: image,
-    reason, exception. That includes MemoryError: one picture that is far too large is the usual
-    cause, and the others still fit.
-
-    What is finished is kept in `labels.part.jsonl` until the job ends: after an interruption, a
-    crash or a full disk the same call goes on from there (images that failed are tried again), and
-    the files come out as if nothing had happened.
+    The store grows by whole shards. After an interruption, a crash or a kill at any moment the
+    same call goes on, and the store comes out as if nothing had happened. An image that cannot be
+    read or labelled gets no row but a line of `errors.jsonl`: image, reason, exception. One for
+    which memory does not suffice is tried at half and at a quarter of its size, and its row says
+    so. A shard that cannot be written is left out, and done by the next run.
 
     Args:
-        labeler: Labels one image.
-        dataset: The images.
+        make: Makes a labeler; called once by every worker, to which it travels.
+        listing: The images, and the class names.
         out: The folder to write; made where it is missing.
-        load: Reads an image file, [H, W, 3] uint8.
+        job: What decides the labels, such as the checkpoint and the settings: JSON values. A store
+            of another job is refused.
+        options: How to run it.
         console: Where progress goes; None is silent.
-        pictures: How many images the report shows, spread evenly over the dataset.
-        job: What else decides the result, such as the checkpoint and the settings. A journal
-            that another job left in `out` is refused.
-        min_quality: Objects of a lower overall quality (see `labelpenet.types.Quality`) are left
-            out and counted; one about which nothing is known stays, and so does every image.
-        evaluate: Called with the path of `labels.json` when it is written; its figures go to the
-            report (see `ReportBuilder.finish`).
 
     Returns:
-        Figures of the job.
+        Figures of the store.
 
     Raises:
-        ValueError: Two images of one name, a negative `pictures`, a `min_quality` that is no
-            quality, or a journal of another job.
-        OutputError: `out` cannot be written or the disk is full; the journal stays.
-        KeyboardInterrupt: With a message that tells how to go on; the journal stays.
+        DatasetError: The source cannot be listed.
+        ValueError: A bad option, or a store of another job (JobMismatch).
+        OutputError: `out` cannot be written, or several shards in a row could not.
+        KeyboardInterrupt: With a message that tells how to go on. SIGINT finishes the shards in
+            hand first; a second one does not.
 
     Example:
         >>> import tempfile, torch
-        >>> from labelpenet.types import Instances
-        >>> def labeler(image, labels, name):
-        ...     mask = torch.from_numpy(image[:, :, 0] > 9)[None]
-        ...     box = torch.tensor([[0.0, 0.0, 2.0, 1.0]])
-        ...     found = Instances(box, torch.tensor(labels), torch.ones(1), mask)
-        ...     return Labelling(found, module=1)
-        >>> dataset = Dataset(("cat",), (ImageRecord("a", Path("a.jpg"), (0,)),))
-        >>> out = Path(tempfile.mkdtemp())
-        >>> load = lambda path: np.full((1, 2, 3), 255, np.uint8)
-        >>> summary = label_images(labeler, dataset, out, load=load)
+        >>> from labelpenet.data.entries import Entry
+        >>> from labelpenet.types import Instances, Labelling
+        >>> from PIL import Image
+        >>> class Whole:
+        ...     def propose(self, image, name, traced):
+        ...         return None
+        ...     def __call__(self, photos):
+        ...         box, label = torch.tensor([[0.0, 0, 3, 2]]), torch.tensor([0])
+        ...         one = Labelling(Instances(box, label, torch.ones(1)), module=1)
+        ...         return [one for photo in photos]
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (3, 2)).save(folder / "a.png")
+        >>> listing = Listing(folder, ("cat",), [Entry("a", folder / "a.png", ("cat",), "here")])
+        >>> summary = label_images(Whole, listing, folder / "out", job={})
         >>> summary.images, summary.instances, summary.errors
         (1, 1, 0)
     """
     started = time.monotonic()
-    check_classes(dataset.classes)
-    twice = [name for name, n in Counter(r.name for r in dataset.records).items() if n > 1]
-    if twice:
-        raise ValueError(f"dataset: expected distinct image names, got {twice[0]!r} twice")
-    if pictures < 0:
-        raise ValueError(f"pictures: expected at least 0, got {pictures}")
-    if not 0 <= min_quality <= 1:
-        raise ValueError(f"min_quality: expected a number in [0, 1], got {min_quality}")
+    options.check()
+    check_classes(listing.classes)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    report = ReportBuilder(out, dataset.classes)
-    pictured = pictured_names(dataset, pictures)
-    header = {"version": 2, "classes": list(dataset.classes), "job": job}
-    if min_quality > 0:
-        header["min_quality"] = min_quality
-    journal = Journal(out / JOURNAL, header)
-
-    def resume() -> str:
-        done = f"{len(journal)} of {len(dataset)} images are in {journal.path}"
-        return f"{done}; run the same command again to resume"
-
-    try:
-        todo = [record for record in dataset.records if not _is_done(journal, record)]
-        resumed = len(dataset) - len(todo)
-        for record in track(todo, "labels", len(dataset), console, done=resumed):
-            drawn = report if record.name in pictured else None
-            value = _label_one(labeler, load, record, len(dataset.classes), drawn, min_quality)
-            journal.append(record.name, value)
-        summary = _write_labels(dataset, journal, out)
-        seconds = time.monotonic() - started
-        summary = replace(summary, seconds=seconds, resumed=resumed, min_quality=min_quality)
-        figures = evaluate(out / LABELS) if evaluate else None
-        for record in dataset.records:
-            if record.name in pictured and "row" in (value := journal.read(record.name)):
-                report.add_row(value["row"])
-        report.finish(summary, figures)
-        journal.remove()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(resume()) from None
-    except OutputError as error:
-        raise OutputError(error.errno, f"{error}; {resume()}") from error
-    finally:
-        journal.close()
-    return summary
-
-
-def _label_one(
-    labeler: Labeler,
-    load: Callable[[Path], np.ndarray],
-    record: ImageRecord,
-    class_count: int,
-    report: ReportBuilder | None,
-    min_quality: float,
-) -> dict[str, Any]:
-    """The journal's value for one image: its entry and the report's row, or the error it met."""
-    try:
-        image = load(record.path)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            came = f"{list(image.shape)} {image.dtype}"
-            raise ValueError(f"image: expected [H, W, 3] uint8, got {came}")
-        labelling: object = labeler(image, record.labels, record.name)
-        if not isinstance(labelling, Labelling):
-            raise TypeError(f"labeler: expected a Labelling, got {type(labelling).__name__}")
-        labelling, filtered = _good_enough(labelling, min_quality)
-        entry = make_entry(
-            record.name,
-            _file_name(record),
-            (int(image.shape[0]), int(image.shape[1])),
-            labelling.instances,
-            class_count,
-            labelling.module,
+    with locked(out), interruptible(console) as stopped:
+        images, manifest = _prepare(listing, out, dict(job), options)
+        work = LabelWork(
+            make=make,
+            images=images,
+            out=Path(os.path.abspath(out)),  # workers may be elsewhere
+            manifest=manifest,
+            pictured=_pictured(len(images), options.pictures),
+            batch=options.batch,
+            loaders=options.loaders,
+            min_quality=options.min_quality,
+            run=uuid4().hex,
+            retry=options.retry_errors,
         )
-        value = {"tags": list(record.labels), "entry": entry, "filtered": filtered}
-        if report is not None:
-            value["row"] = report.make_row(record.name, image, labelling)
-        return value
-    except OutputError:  # a full disk is no fault of the image
+        todo = _todo(work)
+        done = len(images) - sum(len(manifest.span(shard)) for shard in todo)
+        tally = _Tally(out)
+        write_errors(out, shard_numbers(out))  # without what a stopped run noted of shards not done
+        results = run(work, todo, engine=options.engine, workers=options.workers, stopped=stopped)
+        try:
+            with closing(results):  # ends the workers, whatever happens here
+                for _ in track(tally.take(results), "labels", len(images), console, done=done):
+                    pass
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_resume(work)) from None
+        except OutputError as error:
+            raise OutputError(error.errno, f"{error}; {_resume(work)}") from error
+        remove_strays(out)  # of workers that died
+        write_errors(out, shard_numbers(out), tally.unwritten)
+        missing = manifest.shards - len(shard_numbers(out))
+        if missing > len(tally.unwritten):
+            raise KeyboardInterrupt(_resume(work))
+        if not missing:
+            replace(manifest, complete=True).write(out)
+        return replace(
+            summarize(out, len(listing.classes)),
+            seconds=time.monotonic() - started,
+            resumed=done,
+            unwritten=missing,
+            stages=tally.stages,
+            waits=tally.waits,
+        )
+
+
+def _prepare(
+    listing: Listing, out: Path, job: dict[str, Any], options: Options
+) -> tuple[ImageList, Manifest]:
+    """Lists the source anew and sees whether the store, if there is one, is of this job."""
+    remove_strays(out)
+    fresh = out / f"{IMAGES}.new"
+    images = ImageList.write(fresh, listing)
+    manifest = Manifest(
+        classes=listing.classes,
+        job=job | {"min_quality": options.min_quality},
+        source=str(listing.source),
+        images=len(images),
+        digest=images.digest(),
+        shard_size=options.shard_size,
+    )
+    try:
+        if (out / MANIFEST).exists():
+            Manifest.read(out).check_same(out, manifest)
+        elif shard_numbers(out):
+            raise ValueError(f"{out}: holds labels without a {MANIFEST}; choose another folder")
+        else:
+            manifest.write(out)
+    except BaseException:
+        fresh.unlink()
         raise
-    except Exception as error:  # a bad image must not stop the job
-        reason = str(error) or type(error).__name__
-        return {
-            "error": {"image": record.name, "reason": reason, "exception": type(error).__name__}
-        }
+    with writing(out / IMAGES):
+        os.replace(fresh, out / IMAGES)
+    return ImageList(Path(os.path.abspath(out / IMAGES))), manifest
 
 
-def _good_enough(labelling: Labelling, min_quality: float) -> tuple[Labelling, int]:
-    """The objects that reach the quality, or of which nothing is known; how many do not."""
-    quality = labelling.instances.quality
-    if quality is None or min_quality == 0:
-        return labelling, 0
-    kept = ~(quality.overall() < min_quality)  # true for NaN
-    instances = labelling.instances.select(kept)
-    return replace(labelling, instances=instances), len(kept) - len(instances)
-
-
-def pictured_names(dataset: Dataset, count: int) -> set[str]:
-    """The names of `count` images, evenly spread over the dataset."""
-    count = min(count, len(dataset))
-    return {dataset.records[i * len(dataset) // count].name for i in range(count)}
-
-
-def _is_done(journal: Journal, record: ImageRecord) -> bool:
-    """Whether the journal has the labels of this very image: same file name, same tags."""
-    if record.name not in journal:
-        return False
-    value = journal.read(record.name)
-    return (
-        "entry" in value
-        and value["entry"]["file_name"] == _file_name(record)
-        and value["tags"] == list(record.labels)
-    )
-
-
-def _write_labels(dataset: Dataset, journal: Journal, out: Path) -> LabelSummary:
-    """Writes the label file and the errors from the journal, in the order of the dataset."""
-
-    def values() -> Iterator[dict[str, Any]]:
-        return (journal.read(record.name) for record in dataset.records)
-
-    def entries() -> Iterator[Entry]:
-        return (value["entry"] for value in values() if "entry" in value)
-
-    errors = images = filtered = 0
-    class_counts = [0] * len(dataset.classes)
-    score_counts = [0] * SCORE_BINS
-    with atomic_write(out / ERRORS) as file:
-        for value in values():
-            if "error" in value:
-                errors += 1
-                file.write(json.dumps(value["error"]) + "\n")
+def _todo(work: LabelWork) -> list[int]:
+    """The shards that are not there, or of which something failed if that is to be tried again."""
+    there = set(shard_numbers(work.out))
+    if not work.retry:
+        return [number for number in range(work.manifest.shards) if number not in there]
+    todo = []
+    for number in range(work.manifest.shards):
+        if number in there:
+            shard = Shard(shard_path(work.out, number))
+            failed = len(shard.errors)
+            shard.close()
+            if not failed:
                 continue
-            images += 1
-            filtered += value.get("filtered", 0)
-            for annotation in value["entry"]["annotations"]:
-                class_counts[annotation["category_id"] - 1] += 1
-                score_counts[min(int(annotation["score"] * SCORE_BINS), SCORE_BINS - 1)] += 1
-    with atomic_write(out / LABELS) as file:
-        write_entries(file, dataset.classes, entries(), entries())
-    return LabelSummary(
-        images=images,
-        instances=sum(class_counts),
-        errors=errors,
-        seconds=0.0,
-        class_counts=tuple(class_counts),
-        score_counts=tuple(score_counts),
-        filtered=filtered,
+        todo.append(number)
+    return todo
+
+
+class _Tally:
+    """Follows the shards as they come."""
+
+    def __init__(self, out: Path) -> None:
+        self.unwritten: list[Failure] = []
+        self.stages: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+        self._errors = out / ERRORS
+
+    def take(self, results: Iterator[tuple[int, ShardResult]]) -> Iterator[None]:
+        """Yields once an image. What failed is in errors.jsonl at once; at the end it is sorted.
+
+        Raises:
+            OutputError: Several shards in a row could not be written.
+        """
+        row = 0
+        for shard, result in results:
+            self.stages.update(result.timing.stages)
+            self.waits.update(result.timing.waits)
+            if result.unwritten is None:
+                row = 0
+                self._note(result.failures)
+            else:
+                row += 1
+                self.unwritten.append({"shard": shard, "reason": result.unwritten})
+                self._note(self.unwritten[-1:])
+                if row >= _MOST_UNWRITTEN:
+                    raise OutputError(result.unwritten)
+            for _ in range(result.images):
+                yield
+
+    def _note(self, failures: Iterable[Failure]) -> None:
+        with suppress(OSError), self._errors.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(failure) + "\n" for failure in failures)
+
+
+def _pictured(images: int, count: int) -> frozenset[int]:
+    """The positions of `count` images, evenly spread."""
+    count = min(count, images)
+    return frozenset(i * images // count for i in range(count))
+
+
+def _resume(work: LabelWork) -> str:
+    done = sum(len(work.manifest.span(number)) for number in shard_numbers(work.out))
+    return (
+        f"{done} of {len(work.images)} images are in {work.out}; run the same command again to "
+        "resume"
     )
 
 
-def _file_name(record: ImageRecord) -> str:
-    return record.name + record.path.suffix
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Holds the folder for this process; a crash lets go of it too.
+
+    Raises:
+        OutputError: Another process holds it.
+    """
+    with writing(out):
+        handle = os.open(out, os.O_RDONLY)
+    try:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"{out}: another job is writing into this folder") from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        os.close(handle)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelpenet.models.backbones import FcHead, Grid
-from labelpenet.ops import roi_pool
+from labelpenet.ops.roi_pool import roi_pool
 
 
 class HeadOutput(NamedTuple):

@@ -98,8 +98,8 @@ def excitation_maps(
     as 0.
 
     Args:
-        activations: activations[0] is [R, C, h, w], the pooled features, and activations[l]
-            [R, D_l] the input of layer l; all >= 0, float32 or bfloat16 like the weights. bfloat16
+        activations: activations[0] is [R, C, h, w], the pooled features, and activations[l] is
+            [R, D_l], the input of layer l; all >= 0, float32 or bfloat16 like the weights. bfloat16
             rounds between layers, which moves a map by less than 2e-3 of its largest value.
         weights: One [D_(l+1), D_l] matrix per layer as in torch.nn.Linear, D_0 = C * h * w; the
             last is the classifier, [num_classes, D]. Or `positive_weights` of them, which saves

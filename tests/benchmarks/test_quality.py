@@ -52,7 +52,7 @@ def test_judged():
     truth = GroundTruth(
         np.array([[0, 0, 2, 2]], np.float32), np.array([0]), np.array([False]), masks[1:2]
     )
-    right, figures = quality.judged({"a": found, "b": found}, {"a": truth}, 2)
+    right, figures = quality.judged([("a", found), ("b", found)], {"a": truth}, 2)
     assert figures["score"].tolist() == pytest.approx([0.9, 0.5, 0.1])
     assert right.tolist() == [True, False, True]
     assert figures["crf_change"].tolist() == pytest.approx([1, 0.2, 0.3])

@@ -71,10 +71,10 @@ def test_bad_classes(classes, error):
 
 
 def test_chosen_classes(tmp_path):
-    declared = ["cat", "dog", "cow"]
+    declared = ("cat", "dog", "cow")
     assert chosen_classes(tmp_path, declared, None) == declared
-    assert chosen_classes(tmp_path, declared, ["cow", "cat"]) == ["cow", "cat"]
-    more = ["ant", "cow", "dog", "cat"]
+    assert chosen_classes(tmp_path, declared, ["cow", "cat"]) == ("cow", "cat")
+    more = ("ant", "cow", "dog", "cat")
     assert chosen_classes(tmp_path, declared, more) == more
     with pytest.raises(DatasetError, match=r"has no class 'dogg' .did you mean 'dog'"):
         chosen_classes(tmp_path, declared, ["cat", "dogg"])

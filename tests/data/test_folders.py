@@ -74,7 +74,7 @@ def test_names_that_are_not_utf8(tmp_path, photo):
     ("name", "message"),
     [
         ("absent", "no such file or folder"),
-        ("notes.txt", r"expected a \.csv, \.parquet or \.json file, or a folder"),
+        ("notes.txt", r"expected a \.csv, \.parquet, \.json or \.tar file, or a folder"),
         ("empty", "names no images"),
     ],
 )

@@ -1,5 +1,8 @@
 """Small labellings for the tests of the output side."""
 
+import os
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +10,11 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
-from labelpenet.types import Dataset, ImageRecord, Instances, Labelling
+from labelpenet.data.entries import Entry, Listing
+from labelpenet.labeling import open_labels
+from labelpenet.types import Instances, Labelling
 
 # no deadline: the machine may be busy
 STEADY = settings(deadline=None, max_examples=40)
@@ -51,18 +57,63 @@ def instances(draw, class_count=3, max_side=12, max_count=4):
     )
 
 
-def dataset(count=5, classes=("cat", "<b>dog</b>")) -> Dataset:
-    """Images a/0, a/1, ... with every class as tags."""
-    tags = tuple(range(len(classes)))
-    return Dataset(
-        classes, tuple(ImageRecord(f"a/{i}", Path(f"a/{i}.png"), tags) for i in range(count))
-    )
+CLASSES = ("cat", "<b>dog</b>")
 
 
-def load(path) -> np.ndarray:
-    """An 8 x 10 picture that depends on the file name."""
-    rng = np.random.default_rng(int(path.stem))
-    return rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+def listing(folder, count=5, classes=CLASSES):
+    """Makes images a/0.png, a/1.png, ... with every class as tags; gives a maker of listings."""
+    (folder / "a").mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(picture(i)).save(folder / "a" / f"{i:02}.png")
+
+    def make() -> Listing:
+        entries = (
+            Entry(f"a/{i:02}", folder / "a" / f"{i:02}.png", classes, f"line {i}")
+            for i in range(count)
+        )
+        return Listing(folder, classes, entries)
+
+    return make
+
+
+def picture(number) -> np.ndarray:
+    """An 8 x 10 picture that depends on the number."""
+    return np.random.default_rng(number).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class FakeLabeler:
+    """A maker of labelers that label with `label`; it travels to workers.
+
+    The first one to label a/07 dies over it, where there is a file to note that in.
+    """
+
+    deaths: Path | None = None
+
+    def __call__(self):
+        return FakePhotoLabeler(self.deaths)
+
+
+@dataclass(frozen=True)
+class FakePhotoLabeler:
+    """See FakeLabeler."""
+
+    deaths: Path | None
+
+    def propose(self, image, name, traced):
+        return np.zeros((0, 4), np.float32)
+
+    def __call__(self, photos):
+        for photo in photos:
+            if photo.name == "a/07" and self.deaths is not None and not self.deaths.exists():
+                self.deaths.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [label(photo.image, photo.tags, photo.name) for photo in photos]
+
+
+def files(out) -> dict[str, bytes]:
+    """Every file of a folder, by its path there."""
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
 def label(image, tags, name) -> Labelling:
@@ -83,3 +134,12 @@ def same(a: Instances, b: Instances) -> bool:
         and torch.equal(a.labels, b.labels)
         and torch.equal(a.scores, b.scores)
     )
+
+
+def read_labels(path):
+    """Classes, instances by name and sizes by name, of labels that are few."""
+    labels = open_labels(path)
+    found = {image.name: image.instances() for image in labels}
+    sizes = {image.name: (image.height, image.width) for image in labels}
+    assert len(labels) == len(found)
+    return labels.classes, found, sizes

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from labeling.scenes import STEADY, from_masks, instances, same
+from labeling.scenes import STEADY, from_masks, instances, read_labels, same
 from pycocotools.coco import COCO
 
 from labelpenet.files import OutputError
-from labelpenet.labeling.coco import read_labels, write_labels
+from labelpenet.labeling.coco import write_labels
 from labelpenet.types import Instances
 
 CLASSES = ("cat", "<script>", "père/mère")
@@ -130,7 +130,7 @@ BAD = {
     ),
     "mixed": (
         MIXED,
-        "a segmentation for all objects or none",
+        "a mask for all objects or none",
     ),
 }  # fmt: skip
 

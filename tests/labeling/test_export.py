@@ -11,13 +11,15 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from labeling.scenes import STEADY, from_masks, instances, same
+from labeling.scenes import STEADY, from_masks, instances, same, tight_boxes
 from PIL import Image
 
 from labelpenet.data import voc_palette
 from labelpenet.files import OutputError
-from labelpenet.labeling.coco import read_labels, write_labels
+from labelpenet.labeling import open_labels
+from labelpenet.labeling.coco import write_labels
 from labelpenet.labeling.export import export
+from labelpenet.labeling.export_coco import POLYGONS, RLE
 from labelpenet.types import Instances, Quality
 
 CLASSES = ("cat", "<b>& dog", "père/\nmère")
@@ -29,7 +31,8 @@ def exported(folder: Path, format: str, found: dict[str, Instances], classes=CLA
         for name, one in found.items()
     }
     write_labels(folder / "labels.json", classes, found, sizes)
-    assert export(folder / "labels.json", folder / "out", format) == len(found)
+    count = export(folder / "labels.json", folder / "out", format, photos="none")
+    assert count == len(found)
     return folder / "out"
 
 
@@ -78,7 +81,10 @@ def test_voc_files(tmp_path):
         assert picture.mode == "P"
         assert picture.getpalette() == voc_palette().reshape(-1).tolist()
     assert (out / "classes.txt").read_text("utf-8") == "cat\n<b>& dog\npère/ mère\n"
-    assert (out / "ImageSets/Segmentation/all.txt").read_text() == "x/y\n"
+    for task in ("Main", "Segmentation"):
+        assert (out / "ImageSets" / task / "all.txt").read_text() == "x/y\n"
+    lines = (out / "labelmap.txt").read_text("utf-8").splitlines()
+    assert lines[1:3] == ["background:0,0,0::", "cat:128,0,0::"]
 
 
 def test_voc_boxes_leave_neither_image_nor_order(tmp_path):
@@ -115,12 +121,12 @@ def test_voc_palette_is_that_of_the_devkit(shared):
 def test_control_characters_in_class_names(tmp_path):
     classes = ("a\x00\x0b\ud800b",)
     found = {"a": from_masks(np.ones((1, 2, 2), bool))}
-    for format in ("voc", "yolo", "coco"):
+    for format in ("coco", "voc", "yolo", "labelme"):
         (tmp_path / format).mkdir()
         exported(tmp_path / format, format, found, classes)
     labels = read_voc(tmp_path / "voc" / "out", "a", ("a\ufffd\ufffd\ufffdb",))[0]
     assert labels == [0]
-    assert read_labels(tmp_path / "coco" / "out" / "rle.json")[0] == classes
+    assert open_labels(tmp_path / "coco" / "out" / RLE).classes == classes
 
 
 def read_yolo(path: Path, height: int, width: int):
@@ -182,9 +188,10 @@ def test_yolo_files(tmp_path):
 def test_coco_rle_is_an_exact_copy(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("coco")
     out = exported(folder, "coco", {"a": found})
-    assert same(read_labels(out / "rle.json")[1]["a"], found)
-    assert (out / "rle.json").read_bytes() == (folder / "labels.json").read_bytes()
-    polygons = read_labels(out / "polygons.json")[1]["a"]
+    boxes = tight_boxes(found.masks)
+    boxes[~found.masks.flatten(1).any(1)] = found.boxes[~found.masks.flatten(1).any(1)]
+    assert same(open_labels(out / RLE)["a"].instances(), replace(found, boxes=boxes))
+    polygons = open_labels(out / POLYGONS)["a"].instances()
     for mask, got in zip(found.masks.numpy(), polygons.masks.numpy(), strict=True):
         filled = np.zeros(mask.shape, np.uint8)
         outer, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -196,8 +203,8 @@ def test_coco_keeps_quality(tmp_path):
     found = from_masks(np.ones((1, 8, 10), bool))
     quality = Quality.of(1, crf_change=torch.tensor([0.7]))
     out = exported(tmp_path, "coco", {"a": replace(found, quality=quality)})
-    for name in ("rle.json", "polygons.json"):
-        one = read_labels(out / name)[1]["a"]
+    for name in (RLE, POLYGONS):
+        one = open_labels(out / name)["a"].instances()
         assert one.quality.crf_change.tolist() == pytest.approx([0.7])
         assert one.quality.agreement.isnan().all()
 
@@ -205,12 +212,12 @@ def test_coco_keeps_quality(tmp_path):
 def test_coco_of_boxes_and_of_a_foreign_file(tmp_path):
     boxes = Instances(torch.tensor([[1.0, 2.0, 5.0, 4.0]]), torch.tensor([2]), torch.tensor([0.5]))
     out = exported(tmp_path, "coco", {"a": boxes})
-    assert same(read_labels(out / "polygons.json")[1]["a"], boxes)
+    assert same(open_labels(out / POLYGONS)["a"].instances(), boxes)
     data = json.loads((tmp_path / "labels.json").read_text())
     del data["annotations"][0]["module"]
     (tmp_path / "labels.json").write_text(json.dumps(data))
-    export(tmp_path / "labels.json", out, "coco")
-    assert "module" not in json.loads((out / "rle.json").read_text())["annotations"][0]
+    export(tmp_path / "labels.json", out, "coco", photos="none")
+    assert "module" not in json.loads((out / RLE).read_text())["annotations"][0]
 
 
 BAD_NAMES = ["../x", "a/../../x", "/etc/x", "a//b", "a/", "./a", "..", "C:/x", "C:x", "..\\x",
@@ -218,7 +225,7 @@ BAD_NAMES = ["../x", "a/../../x", "/etc/x", "a//b", "a/", "./a", "..", "C:/x", "
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("format", ["voc", "yolo"])
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "labelme"])
 def test_names_that_leave_the_folder(tmp_path, name, format):
     found = {"good": Instances.empty(2, 2), name: Instances.empty(2, 2)}
     with pytest.raises(ValueError, match="image name: expected a relative path inside the folder"):
@@ -230,24 +237,28 @@ ODD_NAMES = ["a.b/c.d", "...", "..a", "père/ü", "<script>", "a b", "-rf", "$(x
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-@pytest.mark.parametrize("format", ["voc", "yolo"])
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "labelme"])
 def test_odd_names_stay_inside(tmp_path, name, format):
     out = exported(tmp_path, format, {name: from_masks(np.ones((1, 2, 2), bool))})
-    suffixes = (".txt", ".png", ".xml")
+    suffixes = (".txt", ".png", ".xml", ".json")
     named = [p for p in out.rglob("*") if str(p).endswith(tuple(name + s for s in suffixes))]
-    assert len(named) == {"voc": 3, "yolo": 1}[format]
+    assert len(named) == {"coco": 0, "voc": 3, "yolo": 1, "labelme": 1}[format]
 
 
 def test_errors(tmp_path):
     found = {"a": from_masks(np.ones((1, 2, 2), bool))}
     write_labels(tmp_path / "l.json", CLASSES, found, {"a": (2, 2)})
-    with pytest.raises(ValueError, match="format: expected one of voc, yolo, coco, got 'csv'"):
+    with pytest.raises(
+        ValueError, match="format: expected one of coco, voc, yolo, labelme, got 'csv'"
+    ):
         export(tmp_path / "l.json", tmp_path / "out", "csv")
     (tmp_path / "file").write_text("")
-    for format in ("voc", "yolo", "coco"):
+    with pytest.raises(ValueError, match="photos: expected one of copy, link, none, got 'all'"):
+        export(tmp_path / "l.json", tmp_path / "out", "coco", photos="all")
+    for format in ("coco", "voc", "yolo", "labelme"):
         with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: File exists"):
-            export(tmp_path / "l.json", tmp_path / "file", format)
+            export(tmp_path / "l.json", tmp_path / "file", format, photos="none")
     long = "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") + 1)
     write_labels(tmp_path / "l.json", CLASSES, {long: Instances.empty(2, 2)}, {long: (2, 2)})
     with pytest.raises(OutputError, match="File name too long"):
-        export(tmp_path / "l.json", tmp_path / "out", "yolo")
+        export(tmp_path / "l.json", tmp_path / "out", "yolo", photos="none")

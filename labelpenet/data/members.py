@@ -1,0 +1,42 @@
+"""A file inside a tar archive, read by its place there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import fsspec
+
+
+class TarMember(NamedTuple):
+    """A file of an uncompressed tar archive.
+
+    Attributes:
+        archive: Its path or URL.
+        member: The file's name in it, for messages.
+        offset: Of its first byte in the archive.
+        size: In bytes; below 0 where there is no such file, and `member` says why.
+    """
+
+    archive: str
+    member: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The bytes of the file.
+
+        Raises:
+            OSError: The archive cannot be read, or is shorter than it was.
+        """
+        if self.size < 0:  # of an archive that could not be listed to its end
+            raise OSError(f"{self.archive}: {self.member}")
+        with fsspec.open(self.archive, "rb") as file:
+            file.seek(self.offset)
+            data: bytes = file.read(self.size)
+        if len(data) < self.size:
+            raise OSError(f"{self.archive} ends within {self.member}")
+        return data
+
+    def __str__(self) -> str:
+        """A URL that fsspec opens."""
+        return f"tar://{self.member}::{self.archive}"

@@ -1,0 +1,150 @@
+"""WebDataset: images in tar archives, beside the files that say what they show."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path
+from labelpenet.data.images import IMAGE_SUFFIXES
+from labelpenet.data.locations import AnyPath, listed, located, place_of
+from labelpenet.data.members import TarMember
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_ARCHIVES = 1_000_000
+_MOST_BYTES = 2**20  # of a file with labels
+
+
+def find_tars(source: str | AnyPath) -> list[AnyPath] | None:
+    """The archives that a source names: one, `shards-{000..127}.tar`, or a folder of nothing else.
+
+    Returns:
+        The archives in order, or None where `source` is no such thing.
+
+    Raises:
+        DatasetError: A range that is turned around, or too long.
+
+    Example:
+        >>> [path.name for path in find_tars("photos/a-{8..10}.tar")]
+        ['a-8.tar', 'a-9.tar', 'a-10.tar']
+    """
+    if str(source).endswith(".tar"):
+        return [located(name) for name in _expanded(str(source))]
+    path = located(source)
+    found = (
+        [file for file in listed(path) if not file.name.startswith(".")] if path.is_dir() else []
+    )
+    return found if found and all(file.suffix == ".tar" for file in found) else None
+
+
+def read_tars(
+    source: AnyPath, archives: Sequence[AnyPath], *, classes: Sequence[str] | None = None
+) -> Listing:
+    """Reads the images of WebDataset archives; the archives are not unpacked.
+
+    Neighbours whose names are equal up to the first dot of the last part are one sample. Its labels
+    are in a `.cls` (a class, by name or by number) or in the `labels` of a `.json` (names);
+    without them they are unknown. An archive that cannot be read, or that ends too early, is an
+    image that cannot be read.
+
+    Args:
+        source: What was asked for.
+        archives: Uncompressed tar files.
+        classes: The class names, in order; without them, labels are not looked at.
+
+    Returns:
+        The images; a name is the sample's key.
+    """
+    chosen = tuple(classes or ())
+    return Listing(source, chosen, _entries(archives, chosen))
+
+
+def _entries(archives: Sequence[AnyPath], classes: tuple[str, ...]) -> Iterator[Entry]:
+    for archive in archives:
+        yield from _archive(archive, classes)
+
+
+def _archive(archive: AnyPath, classes: tuple[str, ...]) -> Iterator[Entry]:
+    try:
+        with archive.open("rb") as file:
+            yield from _samples(archive, file, classes)
+    except (OSError, tarfile.TarError) as error:
+        broken = TarMember(place_of(archive), str(error) or type(error).__name__, 0, -1)
+        yield Entry(f"{archive.stem}.broken", broken, (), str(archive))
+
+
+def _samples(archive: AnyPath, file: IO[bytes], classes: tuple[str, ...]) -> Iterator[Entry]:
+    key = ""
+    place: TarMember | None = None
+    labels: tuple[str, ...] = ()
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        # not by iterating: that keeps every header of the archive in memory
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]
+            if not member.isfile():
+                continue
+            where = f"{archive}: {member.name}"
+            name, suffix = _split(member.name, where)
+            if name != key:
+                if place is not None:
+                    yield Entry(key, place, labels, f"{archive}: {key}")
+                key, place, labels = name, None, ()
+            if suffix.lower() in IMAGE_SUFFIXES and place is None:
+                place = TarMember(place_of(archive), member.name, member.offset_data, member.size)
+            elif classes and suffix in (".cls", ".json") and not labels:
+                labels = _labels(_content(tar, member, where), suffix, classes, where)
+        end = tar.offset
+    if place is not None:
+        yield Entry(key, place, labels, f"{archive}: {key}")
+    file.seek(end)
+    if 0 < len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # tarfile takes it for the end
+        raise tarfile.ReadError("ends within a header")
+
+
+def _split(member: str, where: str) -> tuple[str, str]:
+    """The sample's key and what follows: `a/b.seg.png` is `a/b` and `.seg.png`."""
+    path = listed_path(member, where)
+    stem, dot, rest = path.name.partition(".")
+    return str(path.with_name(stem)) if stem else str(path), dot + rest
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes:
+    file = tar.extractfile(member)
+    if file is None or member.size > _MOST_BYTES:
+        raise DatasetError(f"{where}: expected labels of at most {_MOST_BYTES} bytes")
+    return file.read()
+
+
+def _labels(data: bytes, suffix: str, classes: tuple[str, ...], where: str) -> tuple[str, ...]:
+    try:
+        text = data.decode("utf-8").strip()
+        found = json.loads(text).get("labels", []) if suffix == ".json" else [text]
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DatasetError(f"{where}: expected labels: {error}") from None
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise DatasetError(f"{where}: labels: expected a list of names, got {found!r:.80}")
+    return tuple(_by_number(label, classes) for label in found if label)
+
+
+def _by_number(label: str, classes: tuple[str, ...]) -> str:
+    if label in classes or not (label.isdecimal() and len(label) < 10):
+        return label
+    return classes[int(label)] if int(label) < len(classes) else label
+
+
+def _expanded(pattern: str) -> list[str]:
+    found = _RANGE.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last = int(found[1]), int(found[2])
+    if not 0 <= last - first < _MOST_ARCHIVES:
+        raise DatasetError(f"{pattern}: expected {{first..last}} with first <= last")
+    before, after, width = pattern[: found.start()], pattern[found.end() :], len(found[1])
+    return [
+        name
+        for number in range(first, last + 1)
+        for name in _expanded(f"{before}{number:0{width}}{after}")
+    ]

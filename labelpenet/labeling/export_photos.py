@@ -1,0 +1,121 @@
+"""The photos beside an export, such that every reader sees the pixels that the masks are of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+import fsspec
+from PIL import Image
+
+from labelpenet.data.images import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    has_orientation,
+    image_size,
+    load_image,
+)
+from labelpenet.data.locations import is_url
+from labelpenet.files import OutputError, atomic_write, writing
+from labelpenet.labeling.labels import LabelledImage
+from labelpenet.safe_path import make_file_path
+
+_JPEG = (".jpg", ".jpeg")
+
+
+class Photos(str, Enum):
+    """What becomes of the photos in an export.
+
+    - `copy`: copies of the files.
+    - `link`: hard links, which need no room; copies where the file system cannot. A tool that
+      changes a photo in place changes the original then. Symbolic links would be safer, but
+      readers take them for paths that leave their folder (datumaro, supervision).
+    - `none`: no photos.
+
+    Some readers apply the orientation flag of a photo and others do not. One that carries such a
+    flag is therefore written anew either way, upright and without it (JPEG at quality 95).
+    """
+
+    COPY = "copy"
+    LINK = "link"
+    NONE = "none"
+
+
+def photo_name(image: LabelledImage) -> str:
+    """The file name of an image's photo in an export: its name and the suffix of its source."""
+    suffix = os.path.splitext(image.source)[1].lower()
+    return image.name + (suffix if suffix in IMAGE_SUFFIXES else ".jpg")
+
+
+class PhotoFolder:
+    """Puts photos into the folder of an export.
+
+    Args:
+        folder: To be filled.
+        how: Whether at all, and how.
+        images: Where sources that are no absolute paths lie; None is the working directory.
+    """
+
+    def __init__(self, folder: Path, how: Photos, images: Path | None = None) -> None:
+        self.folder = folder
+        self.how = how
+        self.images = images or Path()
+
+    def add(self, image: LabelledImage) -> None:
+        """Puts the photo of one image there.
+
+        Raises:
+            ImageError: There is no such photo, or it has another size than its labels.
+            OutputError: It cannot be written.
+        """
+        if self.how is Photos.NONE:
+            return
+        path = make_file_path(self.folder, *os.path.splitext(photo_name(image)))
+        source = self.images / image.source
+        if is_url(image.source):
+            _download(image.source, path)
+            source = path
+        size = image_size(source)
+        if size != (image.height, image.width):
+            labelled = f"{image.width} x {image.height}"
+            raise ImageError(source, f"is {size[1]} x {size[0]}, its labels are of {labelled}")
+        if has_orientation(source) or path.suffix != source.suffix.lower():
+            _write_upright(source, path)
+        elif source != path:
+            _place(source.resolve(), path, link=self.how is Photos.LINK)
+
+
+def _download(url: str, path: Path) -> None:
+    try:
+        with fsspec.open(url, "rb") as remote, atomic_write(path, binary=True) as file:
+            shutil.copyfileobj(remote, file)
+    except OutputError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(url, "no such file") from error
+    except Exception as error:  # of whatever library serves the protocol
+        raise ImageError(url, f"cannot be read: {error or type(error).__name__}") from error
+
+
+def _place(source: Path, path: Path, *, link: bool) -> None:
+    with writing(path):
+        if path.exists() and path.resolve() == source:
+            return  # the export goes where the photos are
+        with suppress(FileNotFoundError):
+            path.unlink()
+        if link:
+            with suppress(OSError):  # another file system, or one without links
+                path.hardlink_to(source)
+                return
+        shutil.copyfile(source, path)
+
+
+def _write_upright(source: Path, path: Path) -> None:
+    picture = Image.fromarray(load_image(source))
+    options = {"quality": 95, "subsampling": 0} if path.suffix in _JPEG else {}
+    format = Image.registered_extensions()[path.suffix]
+    with atomic_write(path, binary=True) as file:
+        picture.save(file, format=format, **options)
