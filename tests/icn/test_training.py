@@ -18,9 +18,11 @@ from labelpenet.icn.model import is_icn, load_icn, save_icn
 from labelpenet.icn.store import LessonStore
 from labelpenet.icn.training import IcnTrainer, train_icn
 from labelpenet.inference import Predictor
-from labelpenet.labeling.coco import read_labels
-from labelpenet.labeling.job import label_dataset
+from labelpenet.labeling import open_labels
+from labelpenet.labeling.job import LabelerSettings, label_dataset
+from labelpenet.labeling.runner import Options
 from labelpenet.models.cascade import CheckpointError, save_checkpoint
+from labelpenet.report.gallery import write_report
 from labelpenet.training.loop import STATE
 
 
@@ -102,19 +104,21 @@ def test_saliency(scenes, tmp_path):
 
 
 def test_labels(run, scenes, tmp_path):
-    summary = label_dataset(scenes, tmp_path, run / "icn.pt", split="train", method="icn")
+    settings = LabelerSettings(run / "icn.pt", method="icn")
+    summary = label_dataset(scenes, tmp_path, settings, split="train", options=Options(pictures=9))
     assert summary.errors == 0
-    classes, found, sizes = read_labels(tmp_path / "labels.json")
-    assert classes == CLASSES
+    labels = open_labels(tmp_path)
+    assert labels.classes == CLASSES
     dataset = load_dataset(scenes, split="train")
     for record in dataset.records:
-        instances = found[record.name]
+        image = labels[record.name]
+        instances = image.instances()
         assert set(instances.labels.tolist()) <= set(record.labels)
-        assert instances.masks.shape[1:] == sizes[record.name]
+        assert instances.masks.shape[1:] == (image.height, image.width)
         for box, mask in zip(instances.boxes, instances.masks, strict=True):
             rows, columns = mask.nonzero().T
             assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    assert "enhanced" in (tmp_path / "index.html").read_text()
+    assert "enhanced" in write_report(tmp_path).read_text()
 
 
 def test_labels_are_repeatable(run, scenes):
@@ -131,11 +135,11 @@ def test_refused(run, tmp_path):
     assert not is_icn(cascade)
     assert not is_icn(tmp_path / "missing.pt")
     with pytest.raises(CheckpointError, match="expected a checkpoint of icn, got one of cascade"):
-        label_dataset(tmp_path, tmp_path / "out", cascade, method="icn")
+        LabelerSettings(cascade, method="icn").labeler()
     with pytest.raises(CheckpointError, match="expected a checkpoint of cascade, got one of icn"):
-        label_dataset(tmp_path, tmp_path / "out", run / "icn.pt", method="cascade")
+        LabelerSettings(run / "icn.pt", method="cascade").labeler()
     with pytest.raises(ValueError, match="no modules"):
-        label_dataset(tmp_path, tmp_path / "out", run / "icn.pt", module=1)
+        LabelerSettings(run / "icn.pt", module=1).labeler()
     with pytest.raises(CheckpointError, match="method icn"):
         load_icn(cascade)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
