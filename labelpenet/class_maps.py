@@ -18,6 +18,7 @@ from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import Frame
 
 CELL = 4  # pixels of the image to a cell of a map, along each side
+_LEAST = 1e-4  # probability of a class that competes for places
 
 
 class ClassMaps(NamedTuple):
@@ -46,7 +47,13 @@ class ClassMaps(NamedTuple):
 
 
 def class_maps(
-    logits: Sequence[Tensor], frames: Sequence[Frame], grid: Grid, size: tuple[int, int]
+    logits: Sequence[Tensor],
+    frames: Sequence[Frame],
+    grid: Grid,
+    size: tuple[int, int],
+    *,
+    places: Sequence[Tensor] | None = None,
+    tags: Sequence[int] | None = None,
 ) -> ClassMaps:
     """Averages the views of one image.
 
@@ -55,14 +62,29 @@ def class_maps(
         frames: Where each view sees the image.
         grid: Frame of the cells.
         size: (height, width) of the image.
+        places: What the classifier of places says of the same cells, [C + 1, h, w]: a map is then
+            the geometric mean of both classifiers' probabilities.
+        tags: The classes that are there; places compete among these and background. None lets
+            every class compete, each as likely as the image is to hold it.
     """
     shape = tuple(-(-side // CELL) for side in size)
-    maps = [
-        _laid(torch.sigmoid(own.float()), frame, grid, (shape[0], shape[1]))
-        for own, frame in zip(logits, frames, strict=True)
-    ]
     said = torch.stack([own.float().mean((1, 2)) for own in logits])
-    return ClassMaps(torch.sigmoid(said).mean(0), torch.stack(maps).mean(0), size)
+    probability = torch.sigmoid(said).mean(0)
+    cells = [torch.sigmoid(own.float()) for own in logits]
+    if places is not None:
+        if tags is None:
+            prior = probability.clamp(min=_LEAST)
+        else:
+            prior = torch.zeros_like(probability)
+            prior[list(tags)] = 1
+        odds = torch.cat((prior, prior.new_ones(1))).log()[:, None, None]
+        shares = [torch.softmax(own.float() + odds, 0)[:-1] for own in places]
+        cells = [(own * share).sqrt() for own, share in zip(cells, shares, strict=True)]
+    maps = [
+        _laid(own, frame, grid, (shape[0], shape[1]))
+        for own, frame in zip(cells, frames, strict=True)
+    ]
+    return ClassMaps(probability, torch.stack(maps).mean(0), size)
 
 
 def _laid(cells: Tensor, frame: Frame, grid: Grid, shape: tuple[int, int]) -> Tensor:

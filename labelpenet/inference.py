@@ -142,8 +142,12 @@ class Predictor:
         if self._cells is None:
             self._cells = module.fc.as_cells()
         logits = [module.tag_logits(view.trunk, self._cells) for view in views]
+        places = None
+        if self.config.train.place_images:
+            places = [module.place_logits(view.trunk) for view in views]
         size = (image.shape[0], image.shape[1])
-        maps = class_maps(logits, [view.frame for view in views], module.grid, size)
+        frames = [view.frame for view in views]
+        maps = class_maps(logits, frames, module.grid, size, places=places, tags=tags)
         if tags is not None or not self.config.tag_scales:  # known, or seen in the same views
             return maps
         small = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_cascade import random_cascade
 
 from labelpenet.class_maps import CELL, ClassMaps, class_maps
@@ -13,6 +14,8 @@ from labelpenet.inference import Predictor
 from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import Frame
 from labelpenet.models.classification import tag_loss
+from labelpenet.training.places import fit_places, seeds
+from labelpenet.types import ImageRecord
 
 LOW = -20.0
 
@@ -130,3 +133,63 @@ def test_searched_boxes_are_looked_at():
 def test_rules_without_the_classifier_are_refused(override):
     with pytest.raises(ConfigError, match="tag_loss"):
         load_config(None, [override])
+
+
+def test_places_share_a_cell_among_tags_and_background():
+    """Hand-worked: one cell, logits log 3 and 0 for two classes, log 2 for background."""
+    logits, image = torch.zeros(2, 1, 1), (8, 8)
+    places = torch.tensor([3.0, 1.0, 2.0]).log()[:, None, None]
+    views = ([logits], [Frame(image)], Grid(8), image)
+    both = class_maps(*views, places=[places], tags=(0, 1))
+    # sigmoid 1/2, shares 3/6 and 1/6
+    assert both.maps[:, 0, 0].tolist() == pytest.approx([0.5, (0.5 / 6) ** 0.5])
+    one = class_maps(*views, places=[places], tags=(1,))
+    assert one.maps[:, 0, 0].tolist() == pytest.approx([0, (0.5 / 3) ** 0.5])
+    unknown = class_maps(*views, places=[places])
+    # both classes are there with probability 1/2: shares 1.5 and 0.5 of 4
+    assert unknown.maps[:, 0, 0].tolist() == pytest.approx([(0.5 * 1.5 / 4) ** 0.5, 0.25])
+
+
+def test_seeds_are_exclusive_and_repeatable():
+    likely = torch.rand(3, 200, generator=torch.Generator().manual_seed(0))
+    cells, own = seeds(likely, torch.Generator().manual_seed(1))
+    again, _ = seeds(likely, torch.Generator().manual_seed(1))
+    assert torch.equal(cells, again)
+    assert len(torch.unique(cells)) == len(cells)
+    objects = own >= 0
+    assert torch.equal(likely[:, cells[objects]].argmax(0), own[objects])
+    assert float(likely[:, cells[~objects]].max()) < 0.3
+
+
+def test_places_are_learned_from_tags(tmp_path):
+    """Photos with a bright square on grey noise: the classifier of places finds its cells."""
+    generator = np.random.default_rng(0)
+    cascade = random_cascade("train.tag_loss=1", "train.place_images=8", "train.trunk_size=64")
+    cascade.eval()
+    records, squares = [], []
+    for i in range(8):
+        image = generator.integers(90, 110, (64, 64, 3), dtype=np.uint8)
+        y, x = generator.integers(0, 40, 2)
+        image[y : y + 24, x : x + 24] = (255, 30, 30)
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        records.append(ImageRecord(str(i), tmp_path / f"{i}.png", (0,)))
+        squares.append((image, y, x))
+    module = cascade.classification
+
+    def marked(trunk, layer=None):
+        """A whole-image classifier that sees the square, and its surroundings a bit."""
+        (image,) = [s[0] for s in squares if torch.equal(cascade.trunk(tensor(s[0])), trunk)]
+        red = torch.from_numpy((image[..., 0] > 200).astype(np.float32))[None, None]
+        cells = torch.nn.functional.adaptive_avg_pool2d(red, trunk.shape[-2:])[0, 0]
+        return torch.stack([6 * cells - 3] * 3)
+
+    module.tag_logits = marked
+    fit_places(cascade, records)
+    for image, y, x in squares:
+        share = torch.softmax(module.place_logits(cascade.trunk(tensor(image))), 0)[0].detach()
+        inside = share[(y + 8) // 8 : (y + 16) // 8 + 1, (x + 8) // 8 : (x + 16) // 8 + 1]
+        assert float(inside.mean()) > 0.5 > float(share.mean())
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).float()

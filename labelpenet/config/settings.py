@@ -258,6 +258,9 @@ class TrainConfig:
         scales: Lengths of the shorter side, one drawn per image.
         longest: Cap on the longer side.
         flip: Draw horizontal flips.
+        place_images: Images on which a classifier of places, the classes and background, is fitted
+            once the trunk was taught: its share of a class map bounds objects that the whole-image
+            classifier blurs into their surroundings. 0 fits none.
         tag_loss: Weight of the loss of the whole-image classifier, which module 1 then keeps;
             class maps and priors need it. 0 is the paper's.
         optimizer: SGD (paper) or AdamW.
@@ -292,6 +295,7 @@ class TrainConfig:
     scales: tuple[Count, ...] = (480, 576, 688, 864, 1024)
     longest: Count = 1200
     flip: bool = True
+    place_images: Annotated[int, Field(ge=0)] = 0
     tag_loss: NonNegative = 0.0
     optimizer: Optimizer = Optimizer.SGD
     rate: Positive = 1e-3

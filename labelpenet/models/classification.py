@@ -42,7 +42,9 @@ class ClassificationModule(nn.Module):
         self.fc8w = nn.Linear(width, classes)
         # the whole-image classifier: fc6 over every cell, their mean, this layer
         self.tags = nn.Linear(fc.fc6.out_features, classes)
-        for layer in (self.fc8c, self.fc8w, self.tags):
+        # the classifier of places: a cell of stage 5 is of a class or, last, of none
+        self.places = nn.Linear(fc.fc6.in_features // 49, classes + 1)
+        for layer in (self.fc8c, self.fc8w, self.tags, self.places):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
@@ -56,6 +58,15 @@ class ClassificationModule(nn.Module):
         weight, bias = self.fc.as_cells() if layer is None else layer
         cells = torch.relu(F.conv2d(self.stage5(trunk), weight, bias))
         return F.conv2d(cells, self.tags.weight[:, :, None, None], self.tags.bias)[0].float()
+
+    def place_logits(self, trunk: Tensor) -> Tensor:
+        """What the classifier of places says of every cell [C + 1, h, w]; the last is background.
+
+        Args:
+            trunk: Trunk features [1, C, h, w] of an image.
+        """
+        weight = self.places.weight[:, :, None, None]
+        return F.conv2d(self.stage5(trunk), weight, self.places.bias)[0].float()
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[HeadOutput]:
         """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of each image."""

@@ -32,6 +32,7 @@ from labelpenet.training.engine import Engine
 from labelpenet.training.forward_backward import PHASES, ForwardBackward
 from labelpenet.training.loop import STATE, Stage, order, run_stage
 from labelpenet.training.optimization import parameter_groups
+from labelpenet.training.places import fit_places
 from labelpenet.training.steps import classification_loss, detection_loss
 from labelpenet.training.targets import TargetStore, keep_for_training
 from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
@@ -141,6 +142,9 @@ class Trainer:
                 fit_classifier(classifier, self.dataset.records, self.config, self.console)
         self._run(trunk_stage(self.cascade, classifier))
         classifier.share(self.cascade)
+        if self.config.train.place_images:
+            with self.engine.autocast():
+                fit_places(self.cascade, self.dataset.records, self.console)
 
     def _stage(self, number: int) -> Stage:
         train = self.config.train
