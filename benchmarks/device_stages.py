@@ -66,6 +66,9 @@ def stages(
     classes, size = list(TAGS), (height, width)
     clock, found = Clock(device, images), []
 
+    def seen() -> Any:
+        return predictor._resized(photo.numpy(), config.test_scales[:1])
+
     def stage(name: str, call: Callable[[], Any], inputs: Any) -> Any:
         with FlopCounterMode(display=False) as counter:
             output = call()
@@ -77,7 +80,7 @@ def stages(
     module, rules = predictor.cascade.classification, config.calibration
     boxes = stored.to(device)
     with autocast(config, torch.device(device)):
-        image = stage("upload, resize", lambda: predictor._resized(photo.numpy())[0][0], photo)
+        image = stage("upload, resize", lambda: seen()[0][0], photo)
         trunk = stage("trunk", lambda: predictor.cascade.trunk(image), image)
         features = stage("stage 5", lambda: module.stage5(trunk), trunk)
         pooled = stage("roi_pool", lambda: pool(features, boxes, module.grid, 7), features)
@@ -90,9 +93,15 @@ def stages(
             lambda: tagged_proposals(output, boxes, classes, weights),
             (),
         )
+        views = predictor.views([photo.numpy()])[0]
+        maps = None
+        if config.uses_class_maps:
+            maps = stage(
+                "class maps", lambda: predictor._class_maps(views, photo.numpy(), TAGS), ()
+            )
         candidates = stage(
             "groups",
-            lambda: tagged_candidates(output, head, classes, size, rules),
+            lambda: tagged_candidates(output, head, classes, size, rules, maps),
             (),
         )
         members = torch.cat([c.members for c in candidates])

@@ -1,7 +1,9 @@
 """The library's door: photos in any form, tags in any form."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,8 +85,10 @@ def test_bad_input(labeler, photo, tmp_path):
         labeler.label([photo], ["disk"])
 
 
-def test_importing_the_package_is_light():
+def test_importing_the_package_is_light(tmp_path):
     code = "import sys, labelpenet; assert 'torch' not in sys.modules; labelpenet.Labeler"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    # from elsewhere: in a checkout, `-c` would find the sources before the installed package
+    environment = os.environ | {"PYTHONPATH": str(Path(labelpenet.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
     with pytest.raises(AttributeError, match="no attribute 'Labeller'"):
         _ = labelpenet.Labeller

@@ -17,11 +17,12 @@ KILLS = 20
 
 
 @pytest.fixture
-def start(monkeypatch):
+def start(monkeypatch, tmp_path):
     """Starts a job in a process that a clean server forks, so that it does not import anew."""
     paths = (Path(labelpenet.__file__).parents[1], Path(__file__).parents[1])
     # the server does not get sys.path before Python 3.13, and would do without the module
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.chdir(tmp_path)  # it would find a checkout's sources before the installed package
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["labeling.killed_job"])
 
