@@ -129,7 +129,8 @@ class Trainer:
                 self.console.print(f"going on behind {path}")
             return cascade, number
         cascade = Cascade(self.config, self.dataset.classes)
-        return cascade, -1 if self.config.train.trunk_steps else 0
+        taught = self.config.train.trunk_steps or self.config.train.place_images
+        return cascade, -1 if taught else 0
 
     def _run(self, stage: Stage) -> None:
         records = self.dataset.records
@@ -140,7 +141,8 @@ class Trainer:
         if self.config.model.weights is not None and not (self.out / STATE).exists():
             with self.engine.autocast():
                 fit_classifier(classifier, self.dataset.records, self.config, self.console)
-        self._run(trunk_stage(self.cascade, classifier))
+        if self.config.train.trunk_steps:
+            self._run(trunk_stage(self.cascade, classifier))
         classifier.share(self.cascade)
         if self.config.train.place_images:
             with self.engine.autocast():

@@ -31,7 +31,7 @@ _SMALLEST, _LARGEST = 0.8, 1.5
 # ... and brightness is changed by at most this factor.
 _BRIGHTNESS = 0.3
 # Steps of the convex fit of the classifier, and the weight of its squared norm.
-_FIT_STEPS, _FIT_DECAY = 60, 0.03
+_FIT_STEPS, _FIT_DECAY = 120, 0.01
 
 
 class TagClassifier(Protocol):
