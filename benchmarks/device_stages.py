@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from labelpenet import calibration
 from labelpenet.candidates import tagged_candidates, tagged_proposals
 from labelpenet.config import load_config
-from labelpenet.inference import Predictor, autocast
+from labelpenet.inference import Predictor
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import pool
+from labelpenet.views import autocast, resized
 
 from . import scenes
 from .compare import io_bytes
@@ -67,7 +68,7 @@ def stages(
     clock, found = Clock(device, images), []
 
     def seen() -> Any:
-        return predictor._resized(photo.numpy(), config.test_scales[:1])
+        return resized(photo.numpy(), config.test_scales[:1], config, predictor.device)
 
     def stage(name: str, call: Callable[[], Any], inputs: Any) -> Any:
         with FlopCounterMode(display=False) as counter:
@@ -96,9 +97,7 @@ def stages(
         views = predictor.views([photo.numpy()])[0]
         maps = None
         if config.uses_class_maps:
-            maps = stage(
-                "class maps", lambda: predictor._class_maps(views, photo.numpy(), TAGS), ()
-            )
+            maps = stage("class maps", lambda: predictor.whole.maps(views, photo.numpy(), TAGS), ())
         candidates = stage(
             "groups",
             lambda: tagged_candidates(output, head, classes, size, rules, maps),

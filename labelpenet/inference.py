@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,39 +19,24 @@ from labelpenet.calibration import (
     scale_to_one,
 )
 from labelpenet.candidates import tagged_candidates, tagged_proposals
-from labelpenet.class_maps import ClassMaps, class_maps
-from labelpenet.config import Config
-from labelpenet.data.transforms import flip_image, resize_image
+from labelpenet.class_maps import ClassMaps
 from labelpenet.icn.attention import icn_attention
 from labelpenet.models.backbones import FcHead
-from labelpenet.models.boxes import Frame, clip
+from labelpenet.models.boxes import clip
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import (
     HeadOutput,
-    image_log_probabilities,
 )
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import PositiveWeights, positive_weights, project_attention
 from labelpenet.quality import peak_support, score_margin
 from labelpenet.types import Instances, Labelling, Quality
+from labelpenet.views import View, autocast, resized
+from labelpenet.whole_image import WholeImage, image_probability
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MASK_MEMBERS = 8
-
-
-def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """bf16 in the matrix products where the settings ask for it."""
-    if config.train.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-class View(NamedTuple):
-    """Trunk features [1, C, h, w] of an image at one scale, and where they lie in it."""
-
-    trunk: Tensor
-    frame: Frame
 
 
 class Predictor:
@@ -68,7 +51,7 @@ class Predictor:
         self.config = cascade.config
         self.device = next(cascade.parameters()).device
         self._weights: dict[int, PositiveWeights] = {}
-        self._cells: tuple[Tensor, Tensor] | None = None
+        self.whole = WholeImage(cascade)
         self._attend = icn_attention(self.config, cascade.classes, self.device)
 
     @torch.no_grad()
@@ -123,58 +106,8 @@ class Predictor:
             boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
             views = self._views(image)
             output = self._classification_head(views, boxes)
-            maps = self._class_maps(views, image, None)
-        return self._image_probability(output, maps)
-
-    @staticmethod
-    def _image_probability(output: HeadOutput, maps: ClassMaps | None) -> Tensor:
-        """How likely each class is in the image [C]: p^ of eq. 1, averaged with the maps' own."""
-        probability = image_log_probabilities(output).exp()
-        return probability if maps is None else (probability + maps.probability) / 2
-
-    def _class_maps(
-        self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
-    ) -> ClassMaps | None:
-        """Where the whole-image classifier sees each class; None where no rule asks for it."""
-        if not self.config.uses_class_maps:
-            return None
-        module = self.cascade.classification
-        if self._cells is None:
-            self._cells = module.fc.as_cells()
-        logits = [module.tag_logits(view.trunk, self._cells) for view in views]
-        places = None
-        if self.config.train.place_images:
-            places = [module.place_logits(view.trunk) for view in views]
-        size = (image.shape[0], image.shape[1])
-        frames = [view.frame for view in views]
-        maps = class_maps(logits, frames, module.grid, size, places=places, tags=tags)
-        if tags is not None or not self.config.tag_scales:  # known, or seen in the same views
-            return maps
-        small = [
-            self.cascade.trunk(seen) for seen, _ in self._resized(image, self.config.tag_scales)
-        ]
-        said = torch.stack([module.tag_logits(trunk, self._cells).mean((1, 2)) for trunk in small])
-        return maps._replace(probability=torch.sigmoid(said).mean(0))
-
-    def _prior(
-        self, maps: ClassMaps | None, tags: tuple[int, ...] | None
-    ) -> Callable[[Tensor], Tensor] | None:
-        """What the whole-image classifier makes of a detection's score (see DetectionConfig)."""
-        rules, gamma = self.config.detection, self.config.calibration.class_gamma
-        if maps is None or (rules.image_prior == 0 and rules.map_prior == 0):
-            return None
-        seen = maps
-
-        def factors(boxes: Tensor) -> Tensor:
-            classes = range(len(seen.maps)) if tags is None else tags
-            every = torch.ones((len(boxes), len(seen.maps)), device=boxes.device)
-            for label in classes if rules.map_prior else ():
-                every[:, label] = seen.fit(label, boxes, gamma) ** rules.map_prior
-            if tags is None:
-                every = every * seen.probability**rules.image_prior
-            return every
-
-        return factors
+            maps = self.whole.maps(views, image, None)
+        return image_probability(output, maps)
 
     def _found(
         self,
@@ -187,7 +120,7 @@ class Predictor:
     ) -> Detections:
         frames = [view.frame for view in views]
         searched = torch.from_numpy(proposals).to(self.device)
-        return module.detect(features, frames, tags, self._prior(maps, tags), searched)
+        return module.detect(features, frames, tags, self.whole.prior(maps, tags), searched)
 
     @torch.no_grad()
     def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:
@@ -195,38 +128,25 @@ class Predictor:
 
         The features of an image do not depend on what else is in the batch but for rounding.
         """
-        resized = [self._resized(image, self.config.test_scales) for image in images]
+        every = [
+            resized(image, self.config.test_scales, self.config, self.device) for image in images
+        ]
         alike: dict[torch.Size, list[tuple[int, int]]] = {}
-        for i, views in enumerate(resized):
+        for i, views in enumerate(every):
             for k, (seen, _) in enumerate(views):
                 alike.setdefault(seen.shape, []).append((i, k))
         features: dict[tuple[int, int], Tensor] = {}
         with autocast(self.config, self.device):
             for places in alike.values():
-                found = self.cascade.trunk(torch.stack([resized[i][k][0] for i, k in places]))
+                found = self.cascade.trunk(torch.stack([every[i][k][0] for i, k in places]))
                 features |= zip(places, found.split(1), strict=True)
         return [
             [View(features[i, k], frame) for k, (_, frame) in enumerate(views)]
-            for i, views in enumerate(resized)
+            for i, views in enumerate(every)
         ]
 
     def _views(self, image: np.ndarray) -> list[View]:
         return self.views([image])[0]
-
-    def _resized(self, image: np.ndarray, scales: Sequence[int]) -> list[tuple[Tensor, Frame]]:
-        """The image [3, h, w] at each scale, and mirrored where that is asked for.
-
-        A device gets bytes and resizes.
-        """
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
-        every = []
-        for shorter in scales or (min(tensor.shape[-2:]),):
-            resized, scale = resize_image(tensor, shorter, self.config.test_longest)
-            for flipped in (False, True) if self.config.test_flip else (False,):
-                seen = flip_image(resized) if flipped else resized
-                frame = Frame((int(seen.shape[-2]), int(seen.shape[-1])), scale, flipped)
-                every.append((seen, frame))
-        return every
 
     def _classification_head(self, views: Sequence[View], boxes: Tensor) -> HeadOutput:
         """What module 1 says of the proposals, on average; the activations are the first view's."""
@@ -250,8 +170,8 @@ class Predictor:
             return Labelling(Instances.empty(*size), 1)
         boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
         output = self._classification_head(views, boxes)
-        maps = self._class_maps(views, image, tags)
-        probability = self._image_probability(output, maps)
+        maps = self.whole.maps(views, image, tags)
+        probability = image_probability(output, maps)
         if tags is None:
             found = probability >= self.config.detection.score_threshold
             classes = found.nonzero().flatten().tolist()
@@ -283,7 +203,7 @@ class Predictor:
     ) -> Labelling:
         module = self.cascade.detection
         features = [module.stage5(view.trunk) for view in views]
-        maps = self._class_maps(views, image, tags)
+        maps = self.whole.maps(views, image, tags)
         found = self._found(module, features, views, maps, proposals, tags)
         head = Proposals(
             boxes=found.rois[found.entry_rois],
@@ -329,7 +249,7 @@ class Predictor:
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
         features = [part.stage5(view.trunk) for view in views]
-        maps = self._class_maps(views, image, tags)
+        maps = self.whole.maps(views, image, tags)
         found = self._found(part, features, views, maps, proposals, tags)
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.

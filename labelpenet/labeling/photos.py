@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from labelpenet.icn.labeler import IcnLabeler
-from labelpenet.inference import View, autocast
 from labelpenet.labeler import Labeler, propose
 from labelpenet.quality import with_agreement
 from labelpenet.types import Instances, Labelling
+from labelpenet.views import View, autocast
 
 SCALES = (0.5, 0.25)
 """Sizes at which a photo is tried that does not fit into memory."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from labelpenet.data.proposals import ProposalStore
-from labelpenet.inference import Predictor, View
+from labelpenet.inference import Predictor
 from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.detection import Losses, Targets
@@ -29,6 +29,7 @@ from labelpenet.training.steps import (
 )
 from labelpenet.training.targets import keep_for_training
 from labelpenet.types import Instances
+from labelpenet.views import View
 
 PHASES = 2
 
