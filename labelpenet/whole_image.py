@@ -1,0 +1,77 @@
+"""What the whole-image classifier of module 1 adds to the modules' answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelpenet.class_maps import ClassMaps, class_maps
+from labelpenet.models.cascade import Cascade
+from labelpenet.models.classification import HeadOutput, image_log_probabilities
+from labelpenet.views import View, resized
+
+
+class WholeImage:
+    """The whole-image classifier of one cascade.
+
+    Args:
+        cascade: Its module 1 was trained with `train.tag_loss`, or no rule asks for this.
+    """
+
+    def __init__(self, cascade: Cascade) -> None:
+        self.cascade = cascade
+        self.config = cascade.config
+        self._cells: tuple[Tensor, Tensor] | None = None
+
+    def maps(
+        self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
+    ) -> ClassMaps | None:
+        """Where it sees each class; None where no rule asks for it."""
+        if not self.config.uses_class_maps:
+            return None
+        module = self.cascade.classification
+        if self._cells is None:
+            self._cells = module.fc.as_cells()
+        logits = [module.tag_logits(view.trunk, self._cells) for view in views]
+        places = None
+        if self.config.train.place_images:
+            places = [module.place_logits(view.trunk) for view in views]
+        size = (image.shape[0], image.shape[1])
+        frames = [view.frame for view in views]
+        maps = class_maps(logits, frames, module.grid, size, places=places, tags=tags)
+        if tags is not None or not self.config.tag_scales:  # known, or seen in the same views
+            return maps
+        device = views[0].trunk.device
+        small = resized(image, self.config.tag_scales, self.config, device)
+        trunks = [self.cascade.trunk(seen) for seen, _ in small]
+        said = torch.stack([module.tag_logits(trunk, self._cells).mean((1, 2)) for trunk in trunks])
+        return maps._replace(probability=torch.sigmoid(said).mean(0))
+
+    def prior(
+        self, maps: ClassMaps | None, tags: tuple[int, ...] | None
+    ) -> Callable[[Tensor], Tensor] | None:
+        """What it makes of a detection's score (see DetectionConfig)."""
+        rules, gamma = self.config.detection, self.config.calibration.class_gamma
+        if maps is None or (rules.image_prior == 0 and rules.map_prior == 0):
+            return None
+        seen = maps
+
+        def factors(boxes: Tensor) -> Tensor:
+            classes = range(len(seen.maps)) if tags is None else tags
+            every = torch.ones((len(boxes), len(seen.maps)), device=boxes.device)
+            for label in classes if rules.map_prior else ():
+                every[:, label] = seen.fit(label, boxes, gamma) ** rules.map_prior
+            if tags is None:
+                every = every * seen.probability**rules.image_prior
+            return every
+
+        return factors
+
+
+def image_probability(output: HeadOutput, maps: ClassMaps | None) -> Tensor:
+    """How likely each class is in the image [C]: p^ of eq. 1, averaged with the maps' own."""
+    probability = image_log_probabilities(output).exp()
+    return probability if maps is None else (probability + maps.probability) / 2
