@@ -261,6 +261,8 @@ class TrainConfig:
         place_images: Images on which a classifier of places, the classes and background, is fitted
             once the trunk was taught: its share of a class map bounds objects that the whole-image
             classifier blurs into their surroundings. 0 fits none.
+        region_images: Images on which the class scores of module 1's proposals are fitted to the
+            tags before its first step. 0 starts them from the whole-image classifier.
         tag_loss: Weight of the loss of the whole-image classifier, which module 1 then keeps;
             class maps and priors need it. 0 is the paper's.
         optimizer: SGD (paper) or AdamW.
@@ -296,6 +298,7 @@ class TrainConfig:
     longest: Count = 1200
     flip: bool = True
     place_images: Annotated[int, Field(ge=0)] = 0
+    region_images: Annotated[int, Field(ge=0)] = 0
     tag_loss: NonNegative = 0.0
     optimizer: Optimizer = Optimizer.SGD
     rate: Positive = 1e-3

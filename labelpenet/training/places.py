@@ -19,6 +19,7 @@ from labelpenet.data.images import load_image
 from labelpenet.data.transforms import resize_image, to_tensor
 from labelpenet.models.cascade import Cascade
 from labelpenet.progress import track
+from labelpenet.training.convex import fit_linear
 from labelpenet.training.examples import generator_for
 from labelpenet.types import ImageRecord
 
@@ -104,20 +105,12 @@ def _classes(own: Tensor, tags: Sequence[int], background: int) -> Tensor:
 def _fit(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """The best linear classifier [classes, D], [classes]: a convex problem."""
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-3)
-    features = (features - mean) / deviation
-    weight = torch.zeros(features.shape[1], classes, device=features.device, requires_grad=True)
-    bias = torch.zeros(classes, device=features.device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(features @ weight + bias, labels)
-        value = value + _DECAY * weight.square().sum()
-        value.backward()
-        return value
-
-    # a line search needs the digits that autocast would take
-    with torch.enable_grad(), torch.autocast(features.device.type, enabled=False):
-        solver.step(loss)
-    scaled = weight.detach() / deviation[:, None]
-    return scaled.T, bias.detach() - mean @ scaled
+    weight, bias = fit_linear(
+        (features - mean) / deviation,
+        classes,
+        lambda logits: F.cross_entropy(logits, labels),
+        steps=_STEPS,
+        decay=_DECAY,
+    )
+    scaled = weight / deviation
+    return scaled, bias - scaled @ mean

@@ -33,6 +33,7 @@ from labelpenet.training.forward_backward import PHASES, ForwardBackward
 from labelpenet.training.loop import STATE, Stage, order, run_stage
 from labelpenet.training.optimization import parameter_groups
 from labelpenet.training.places import fit_places
+from labelpenet.training.regions import fit_regions
 from labelpenet.training.steps import classification_loss, detection_loss
 from labelpenet.training.targets import TargetStore, keep_for_training
 from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
@@ -95,6 +96,12 @@ class Trainer:
             if number == 0:
                 self._train_trunk()
             else:
+                fresh = not (self.out / STATE).exists()
+                if number == 1 and fresh and self.config.train.region_images:
+                    with self.engine.autocast():
+                        fit_regions(
+                            self.cascade, self.dataset.records, self.proposals, self.console
+                        )
                 self._run(self._stage(number))
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))

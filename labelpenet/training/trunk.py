@@ -22,6 +22,7 @@ from labelpenet.models.classification import ClassificationModule
 from labelpenet.models.detection import DetectionModule, Losses
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.progress import track
+from labelpenet.training.convex import fit_linear
 from labelpenet.training.examples import Example
 from labelpenet.training.loop import Stage, Values
 from labelpenet.types import ImageRecord
@@ -144,22 +145,15 @@ def fit_classifier(
     classes = classifier.classifier.out_features
     truth = torch.stack([_truth(record, classes) for record in records]).to(device)
     scale = features.std(0).mean().clamp(min=1e-6)
-    weight = torch.zeros(features.shape[1], classes, device=device, requires_grad=True)
-    bias = torch.zeros(classes, device=device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=_FIT_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        logits = features / scale @ weight + bias
-        value = F.binary_cross_entropy_with_logits(logits, truth) * classes
-        value = value + _FIT_DECAY * weight.square().sum()
-        value.backward()
-        return value
-
-    with torch.autocast(device.type, enabled=False):  # a line search needs the digits
-        solver.step(loss)
+    weight, bias = fit_linear(
+        features / scale,
+        classes,
+        lambda logits: F.binary_cross_entropy_with_logits(logits, truth) * classes,
+        steps=_FIT_STEPS,
+        decay=_FIT_DECAY,
+    )
     with torch.no_grad():
-        classifier.classifier.weight.copy_(weight.T / scale)
+        classifier.classifier.weight.copy_(weight / scale)
         classifier.classifier.bias.copy_(bias)
 
 
