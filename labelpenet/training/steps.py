@@ -58,7 +58,7 @@ def multi_label_losses(
     for trunk, output, example in zip(trunks, outputs, examples, strict=True):
         tags = example.record.labels
         own = {"multi_label": multi_label_loss(output, tags)}
-        if weight:
+        if weight and cascade.classification.tags.weight.requires_grad:
             said = cascade.classification.tag_logits(trunk).mean((1, 2))
             own["tags"] = weight * tag_loss(said, tags)
         losses.append(own)

@@ -173,6 +173,12 @@ class Trainer:
         self.cascade.backbone.requires_grad_(False)
         module = self.cascade.module(number)
         if number == 1:
+            # Where the whole-image classifier sees its classes depends on each of these layers; it
+            # was fitted to them as they are.
+            if train.place_images:
+                own = self.cascade.classification
+                for layer in (own.stage5, own.fc.fc6, own.tags, own.places):
+                    layer.requires_grad_(False)
             loss = classification_loss(self.cascade, self.proposals)
         else:
             targets = TargetStore.open(self.targets(number - 1))
