@@ -73,6 +73,31 @@ def test_only_its_own_module_learns(trained):
         before = after
 
 
+def test_module_1_leaves_what_was_fitted(tmp_path, data):
+    """Classifiers fitted to cells stay true: neither they nor what they stand on move after it.
+
+    No trunk is taught here, and the fits are the first stage all the same.
+    """
+    config = tiny_config(
+        "train.trunk_steps=0",
+        "train.place_images=6",
+        "train.region_images=6",
+        "train.tag_loss=1",
+        "calibration.score=class_map",
+    )
+    trainer = Trainer(config, *data, tmp_path)
+    trainer.run(1)
+    before, after = state(tmp_path / "module0.pt"), state(tmp_path / "module1.pt")
+    changed = {key for key in after if not torch.equal(after[key], before[key])}
+    heads = {f"fc.fc7.{kind}" for kind in ("weight", "bias")}
+    heads |= {f"{layer}.{kind}" for layer in ("fc8c", "fc8w") for kind in ("weight", "bias")}
+    assert changed == {f"classification.{name}" for name in heads}
+    assert float(before["classification.places.weight"].std()) > 0.02  # not the noise of the start
+    trainer.run(2)
+    after = state(tmp_path / "module2.pt")
+    assert any(not torch.equal(v, before[k]) for k, v in after.items() if k.startswith("detection"))
+
+
 def test_trunk_is_taught_and_shared(trained, config, data):
     torch.manual_seed(config.seed)
     from labelpenet.models.cascade import Cascade
