@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ class Cascade(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 layer.to(torch.bfloat16)
         return self
+
+    def for_inference(self) -> Cascade:
+        """Itself, or a copy of rounded weights where the settings ask for bfloat16."""
+        low = self.config.train.precision == "bf16"
+        return copy.deepcopy(self).round_weights() if low else self
 
     def module(self, number: int) -> nn.Module:
         """Module 1 to 4."""

@@ -48,16 +48,17 @@ def fit_places(
     device = module.places.weight.device
     count = min(config.train.place_images, len(records))
     chosen = [records[i * len(records) // count] for i in range(count)]
-    layer = module.fc.as_cells()
+    seeing = cascade.for_inference()
+    layer = seeing.classification.fc.as_cells()
     longest = max(config.train.longest, config.train.trunk_size)
     features, labels = [], []
     for i, record in enumerate(track(chosen, "seeds of places", count, console)):
         image = to_tensor(load_image(record.path))
         image, _ = resize_image(image, config.train.trunk_size, longest)
-        trunk = cascade.trunk(image.to(device))
-        logits = module.tag_logits(trunk, layer)[list(record.labels)].flatten(1)
+        trunk = seeing.trunk(image.to(device))
+        logits = seeing.classification.tag_logits(trunk, layer)[list(record.labels)].flatten(1)
         cells, own = seeds(torch.sigmoid(logits), generator_for(config.seed, _STAGE, i))
-        features.append(module.stage5(trunk)[0].flatten(1).T[cells].float())
+        features.append(seeing.classification.stage5(trunk)[0].flatten(1).T[cells].float())
         labels.append(_classes(own, record.labels, len(cascade.classes)).to(device))
     weight, bias = _fit(torch.cat(features), torch.cat(labels), len(cascade.classes) + 1)
     module.places.weight.copy_(weight)

@@ -46,15 +46,16 @@ def fit_regions(
     count = min(config.train.region_images, len(records))
     chosen = [records[i * len(records) // count] for i in range(count)]
     scales = config.train.scales
-    cascade.eval()
+    seeing = cascade.for_inference().eval()
+    head = seeing.classification
     rows = []
     for i, record in enumerate(track(chosen, "features of proposals", count, console)):
         image, scale = resize_image(
             to_tensor(load_image(record.path)), scales[i % len(scales)], config.train.longest
         )
         boxes = torch.from_numpy(proposals[record.name][: config.proposals.train_limit]).to(device)
-        stage5 = module.stage5(cascade.trunk(image.to(device)))
-        _, last = module.fc(pool(stage5, scale_boxes(boxes, scale), module.grid, 7))
+        stage5 = head.stage5(seeing.trunk(image.to(device)))
+        _, last = head.fc(pool(stage5, scale_boxes(boxes, scale), module.grid, 7))
         rows.append(last.float().mean(0))
     features = torch.stack(rows)
     tags = torch.zeros(count, len(cascade.classes), device=device)

@@ -8,7 +8,6 @@ that was stopped goes on. The same call on the same folder goes on where it was.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -201,10 +200,7 @@ class Trainer:
         Those are all of them, unless the next module's schedule is shorter than the dataset. Each
         process takes its share of them; the first one puts the parts together.
         """
-        cascade = self.cascade
-        if self.config.train.precision == "bf16":  # the same numbers, without a cast an image
-            cascade = copy.deepcopy(cascade).round_weights()
-        predictor = Predictor(cascade)
+        predictor = Predictor(self.cascade.for_inference())
         count = self.config.train.steps[number] * self.config.train.batch
         records = order(self.config, self.dataset.records, number + 1).first(count)
         parts = [
