@@ -9,7 +9,7 @@ from labelpenet.calibration import Candidate, Proposals, heat_maps, soft_iou
 from labelpenet.class_maps import ClassMaps
 from labelpenet.config import CalibrationConfig, GroupScore
 from labelpenet.models.classification import HeadOutput, combined_scores
-from labelpenet.ops import PositiveWeights, box_iou
+from labelpenet.ops import PositiveWeights, RegionMasks, box_iou
 from labelpenet.quality import score_margin
 
 
@@ -52,8 +52,12 @@ def tagged_candidates(
     size: tuple[int, int],
     config: CalibrationConfig,
     maps: ClassMaps | None = None,
+    regions: tuple[Tensor, RegionMasks] | None = None,
 ) -> list[Candidate]:
     """One object per class: its top proposal, and what that suppresses.
+
+    Under the rules that read class maps the object's box is the one that fits the map best, of any
+    proposal or region, and its group the proposals of the class around it.
 
     A device is waited for twice, for the sizes of all classes and for those of all groups.
 
@@ -64,24 +68,23 @@ def tagged_candidates(
         size: (height, width) of the image.
         config: How proposals are ranked and grouped.
         maps: Where the whole-image classifier sees each class, if the rules ask for it.
+        regions: Of the image, their boxes [S, 4] and masks, if the rules ask for them.
     """
     everyone = _where([head.classes == label for label in classes])
     present = [i for i, members in enumerate(everyone) if len(members)]
-    tops, near = [], []
+    boxes, tops, near = [], [], []
     for i in present:
         label, members = classes[i], everyone[i]
-        if config.score is GroupScore.HEAT_MAP:
-            heat = heat_maps(head, [members], size, config)[0]
-            rank = soft_iou(heat, head.boxes[members])
-        elif config.score is GroupScore.CLASS_MAP:
+        if config.score in (GroupScore.CLASS_MAP, GroupScore.REGION):
             assert maps is not None
-            rank = maps.fit(label, head.boxes[members], config.class_gamma)
-        elif config.score is GroupScore.CLASS:
-            rank = output.logits[members, label]
+            box = _mapped_box(maps, label, head.boxes, regions, config)
+            overlap = box_iou(box[None], head.boxes[members])[0]
+            top = members[overlap.argmax()]
         else:
-            rank = combined_scores(output)[members, label]
-        top = members[rank.argmax()]
-        overlap = box_iou(head.boxes[top][None], head.boxes[members])[0]
+            top = members[_rank(output, head, label, members, size, config).argmax()]
+            box = head.boxes[top]
+            overlap = box_iou(box[None], head.boxes[members])[0]
+        boxes.append(box)
         tops.append(top)
         near.append((overlap > config.nms_threshold) | (members == top))
     if not present:
@@ -95,16 +98,47 @@ def tagged_candidates(
         Candidate(
             label,
             score,
-            head.boxes[top],
+            box,
             everyone[i][group],
             everyone[i],
             margin,
             None if maps is None else maps.at_full_size(label),
         )
-        for i, label, (score, margin), top, group in zip(
-            present, labels, scores, tops, groups, strict=True
+        for i, label, (score, margin), box, group in zip(
+            present, labels, scores, boxes, groups, strict=True
         )
     ]
+
+
+def _rank(
+    output: HeadOutput,
+    head: Proposals,
+    label: int,
+    members: Tensor,
+    size: tuple[int, int],
+    config: CalibrationConfig,
+) -> Tensor:
+    """How the proposals of a class are ranked where no class map is read."""
+    if config.score is GroupScore.HEAT_MAP:
+        return soft_iou(heat_maps(head, [members], size, config)[0], head.boxes[members])
+    if config.score is GroupScore.CLASS:
+        return output.logits[members, label]
+    return combined_scores(output)[members, label]
+
+
+def _mapped_box(
+    maps: ClassMaps,
+    label: int,
+    boxes: Tensor,
+    regions: tuple[Tensor, RegionMasks] | None,
+    config: CalibrationConfig,
+) -> Tensor:
+    """The box [4] that fits a class map best, alone or together with the region that it bounds."""
+    if config.score is GroupScore.REGION and regions is not None and len(regions[0]):
+        boxes, masks = regions
+        fit = maps.fit_regions(label, masks, config.class_gamma)
+        return boxes[(fit * maps.fit(label, boxes, config.class_gamma)).argmax()]
+    return boxes[maps.fit(label, boxes, config.class_gamma).argmax()]
 
 
 def _where(masks: list[Tensor]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from labelpenet.calibration import soft_iou
 from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import Frame
+from labelpenet.ops import RegionMasks, region_sums
 
 CELL = 4  # pixels of the image to a cell of a map, along each side
 _LEAST = 1e-4  # probability of a class that competes for places
@@ -44,6 +45,12 @@ class ClassMaps(NamedTuple):
     def fit(self, label: int, boxes: Tensor, gamma: float) -> Tensor:
         """Soft IoU [R] of boxes [R, 4] (image frame) with one class's map, raised to `gamma`."""
         return soft_iou(self.maps[label] ** gamma, boxes / CELL)
+
+    def fit_regions(self, label: int, regions: RegionMasks, gamma: float) -> Tensor:
+        """Soft IoU [R] of regions of the image with one class's map, raised to `gamma`."""
+        strength = self.at_full_size(label)[None] ** gamma
+        inside, areas = region_sums(strength, regions)
+        return inside[0] / (areas + strength.sum() - inside[0]).clamp(min=1)
 
 
 def class_maps(

@@ -20,6 +20,7 @@ from labelpenet.calibration import (
 )
 from labelpenet.candidates import tagged_candidates, tagged_proposals
 from labelpenet.class_maps import ClassMaps
+from labelpenet.config import GroupScore
 from labelpenet.icn.attention import icn_attention
 from labelpenet.models.backbones import FcHead
 from labelpenet.models.boxes import clip
@@ -29,7 +30,13 @@ from labelpenet.models.classification import (
 )
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.ops import PositiveWeights, positive_weights, project_attention
+from labelpenet.ops import (
+    PositiveWeights,
+    RegionMasks,
+    positive_weights,
+    project_attention,
+    selective_search_regions,
+)
 from labelpenet.quality import peak_support, score_margin
 from labelpenet.types import Instances, Labelling, Quality
 from labelpenet.views import View, autocast, resized
@@ -182,7 +189,10 @@ class Predictor:
         module = self.cascade.classification
         weights = self._positive(1, module.fc, module.fc8c)
         head = tagged_proposals(output, boxes, classes, weights)
-        candidates = tagged_candidates(output, head, classes, size, self.config.calibration, maps)
+        regions = self._regions(image)
+        candidates = tagged_candidates(
+            output, head, classes, size, self.config.calibration, maps, regions
+        )
         attention = None if self._attend is None else self._attend(image, candidates)
         result = calibrate(image, head, candidates, self.config.calibration, attention)
         scores = torch.tensor([c.score for c in candidates])
@@ -193,6 +203,16 @@ class Predictor:
         instances = Instances(boxes, labels, scores, masks, result.quality)
         order = scores.argsort(descending=True)
         return Labelling(instances.select(order), 1, pictures(result))
+
+    def _regions(self, image: np.ndarray) -> tuple[Tensor, RegionMasks] | None:
+        """The image's regions, boxes and masks; None where no rule asks for them."""
+        if self.config.calibration.score is not GroupScore.REGION:
+            return None
+        settings = self.config.proposals
+        boxes, regions = selective_search_regions(
+            image, settings.preset, settings.min_side, self.config.seed
+        )
+        return boxes.to(self.device), regions.to(self.device)
 
     def _detect(
         self,

@@ -14,6 +14,7 @@ from labelpenet.inference import Predictor
 from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import Frame
 from labelpenet.models.classification import tag_loss
+from labelpenet.ops import RegionMasks
 from labelpenet.training.places import fit_places, seeds
 from labelpenet.types import ImageRecord
 
@@ -74,6 +75,43 @@ def test_the_box_around_the_object_fits_best():
     assert seen.at_full_size(0).shape == (39, 38)
 
 
+def test_the_region_of_the_object_fits_best():
+    """Against brute force on masks of random rectangles."""
+    random = torch.Generator().manual_seed(0)
+    seen = ClassMaps(torch.ones(1), torch.rand(1, 8, 12, generator=random), (30, 45))
+    strength = seen.at_full_size(0) ** 1.5
+    masks = torch.zeros(6, 30, 45, dtype=torch.bool)
+    for i, mask in enumerate(masks):
+        mask[3 * i : 5 + 4 * i, 4 * i : 20 + 5 * i] = True
+    counts, offsets = [], [0]
+    for mask in masks:
+        flat = torch.cat((torch.zeros(1, dtype=torch.bool), mask.T.flatten()))
+        ends = torch.cat((flat.diff().nonzero().flatten(), torch.tensor([mask.numel()])))
+        counts.append(ends.diff(prepend=torch.zeros(1, dtype=torch.int64)).int())
+        offsets.append(offsets[-1] + len(counts[-1]))
+    regions = RegionMasks(torch.cat(counts), torch.tensor(offsets), (30, 45))
+    assert torch.equal(regions.mask(3), masks[3])
+    fits = seen.fit_regions(0, regions, 1.5)
+    expected = [float(strength[m].sum() / (m.sum() + strength[~m].sum())) for m in masks]
+    assert fits.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_region_bounds_the_object():
+    """A class map that says where, roughly; the region says how far it reaches."""
+    image = np.full((80, 100, 3), 200, np.uint8)
+    image[20:60, 30:70] = (30, 60, 90)
+    overrides = ("train.tag_loss=1", "calibration.score=region", "proposals.min_side=8")
+    predictor = Predictor(random_cascade(*overrides, "calibration.box=own"))
+    rough = torch.zeros(3, 20, 25)
+    rough[:, 4:16, 6:18] = 0.6  # 4 pixels too large on every side
+    rough[:, 7:13, 10:15] = 1.0
+    maps = ClassMaps(torch.ones(3), rough, (80, 100))
+    predictor.whole.maps = lambda views, image, tags: maps
+    boxes = np.array([[0, 0, 100, 80], [28, 16, 76, 66], [50, 0, 100, 40]], np.float32)
+    (box,) = predictor(image, boxes, 1, (1,)).instances.boxes.tolist()
+    assert box == pytest.approx([30, 20, 70, 60], abs=3)  # the search blurs an edge
+
+
 def test_tag_loss_is_binary_cross_entropy():
     loss = tag_loss(torch.tensor([0.0, 2.0, -1.0]), (1,))
     expected = (np.log(2) + np.log1p(np.exp(-2)) + np.log1p(np.exp(-1))) / 3
@@ -128,7 +166,12 @@ def test_searched_boxes_are_looked_at():
 
 @pytest.mark.parametrize(
     "override",
-    ["calibration.score=class_map", "calibration.combine=class_map", "detection.map_prior=1"],
+    [
+        "calibration.score=class_map",
+        "calibration.score=region",
+        "calibration.combine=class_map",
+        "detection.map_prior=1",
+    ],
 )
 def test_rules_without_the_classifier_are_refused(override):
     with pytest.raises(ConfigError, match="tag_loss"):

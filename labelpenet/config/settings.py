@@ -55,13 +55,15 @@ class GroupScore(str, Enum):
 
     The first two pick the parts that tell a class apart, such as heads; `heat_map` and `class_map`
     pick the proposal of the highest soft IoU with the class's object heat-map, or with the class
-    map of the whole-image classifier.
+    map of the whole-image classifier. `region` searches the image for regions and picks the one of
+    the highest soft IoU with the class map, times that of its box.
     """
 
     CLASS = "class"
     COMBINED = "combined"
     HEAT_MAP = "heat_map"
     CLASS_MAP = "class_map"
+    REGION = "region"
 
 
 class Attention(str, Enum):
@@ -164,7 +166,7 @@ class CalibrationConfig:
         heat_area_power: A proposal adds score / area^power to the heat-map; 0 is the paper's sum,
             more keeps large boxes from flooding it.
         gamma: The combined map is raised to this power before thresholding.
-        class_gamma: And a class map before it is compared with boxes.
+        class_gamma: And a class map before it is compared with boxes and regions.
         threshold: The map's value that counts as half object, half background.
         box: Where an instance's box comes from.
         crf: The dense CRF.
@@ -345,7 +347,8 @@ class Config:
 
     def __post_init__(self) -> None:
         rules, detection = self.calibration, self.detection
-        wanted = rules.score is GroupScore.CLASS_MAP or rules.combine is Combine.CLASS_MAP
+        mapped = (GroupScore.CLASS_MAP, GroupScore.REGION)
+        wanted = rules.score in mapped or rules.combine is Combine.CLASS_MAP
         if (wanted or detection.image_prior or detection.map_prior) and not self.train.tag_loss:
             raise ValueError("class maps and priors need train.tag_loss above 0")
 

@@ -89,6 +89,10 @@ class RegionMasks:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def to(self, device: torch.device | str) -> RegionMasks:
+        """The same on a device."""
+        return RegionMasks(self.counts.to(device), self.offsets.to(device), self.size)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Region `index` as `{"size": [height, width], "counts": [...]}`."""
         return {"size": list(self.size), "counts": self._runs(index).tolist()}
