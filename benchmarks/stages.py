@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelpenet import calibration, candidates, inference
+from labelpenet import calibration, candidates, inference, views
 from labelpenet.calibration import Calibrated, Candidate, Proposals
 from labelpenet.models import cascade, classification
 from labelpenet.models.classification import HeadOutput
@@ -77,12 +77,12 @@ class Clock:
 # The functions that labelpenet.inference.Predictor goes through for module 1, outer ones first.
 # Both trunk and stage 5 are Sequential modules, and nothing else in module 1 is.
 _PLACES: tuple[tuple[str, Any, str], ...] = (
-    (READ, inference, "resize_image"),
+    (READ, views, "resize_image"),
     (CONVOLUTIONS, cascade.Cascade, "trunk"),
     (LAYERS, classification.ClassificationModule, "forward"),
     (CONVOLUTIONS, nn.Sequential, "forward"),
     (POOLING, classification, "pool"),
-    (GROUPING, inference, "image_log_probabilities"),
+    (GROUPING, inference, "image_probability"),
     (GROUPING, inference, "tagged_proposals"),
     (GROUPING, inference, "tagged_candidates"),
     (MAPS, candidates, "heat_maps"),
