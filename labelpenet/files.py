@@ -29,10 +29,17 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+def atomic_write(
+    path: Path, *, binary: bool = False, temporary: Path | None = None
+) -> Iterator[IO[Any]]:
     r"""Opens a temporary neighbour of `path` that takes its place when the block succeeds.
 
     Text is UTF-8 with "\n" line ends. When the block raises, `path` stays as it was.
+
+    Args:
+        path: What to write.
+        binary: Bytes in place of text.
+        temporary: The neighbour; None is one fixed name, so that a killed run leaves one stray.
 
     Raises:
         OutputError: The file cannot be written.
@@ -45,9 +52,9 @@ def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
         >>> path.read_text()
         'done'
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp") if temporary is None else temporary
     with writing(path):
-        # newline="" writes "\n" as it is; one fixed name, so that a killed run leaves one stray
+        # newline="" writes "\n" as it is
         text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
         try:
             with open(temporary, "wb" if binary else "w", **text) as file:

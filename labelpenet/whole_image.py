@@ -35,10 +35,11 @@ class WholeImage:
         module = self.cascade.classification
         if self._cells is None:
             self._cells = module.fc.as_cells()
-        logits = [module.tag_logits(view.trunk, self._cells) for view in views]
+        features = [module.stage5(view.trunk) for view in views]
+        logits = [module.tag_logits(own, self._cells) for own in features]
         places = None
         if self.config.train.place_images:
-            places = [module.place_logits(view.trunk) for view in views]
+            places = [module.place_logits(own) for own in features]
         size = (image.shape[0], image.shape[1])
         frames = [view.frame for view in views]
         maps = class_maps(logits, frames, module.grid, size, places=places, tags=tags)
@@ -46,8 +47,8 @@ class WholeImage:
             return maps
         device = views[0].trunk.device
         small = resized(image, self.config.tag_scales, self.config, device)
-        trunks = [self.cascade.trunk(seen) for seen, _ in small]
-        said = torch.stack([module.tag_logits(trunk, self._cells).mean((1, 2)) for trunk in trunks])
+        seen = [module.stage5(self.cascade.trunk(view)) for view, _ in small]
+        said = torch.stack([module.tag_logits(own, self._cells).mean((1, 2)) for own in seen])
         return maps._replace(probability=torch.sigmoid(said).mean(0))
 
     def prior(

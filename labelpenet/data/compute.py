@@ -6,9 +6,8 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from labelpenet.ahead import ahead
 from labelpenet.data.image_list import ListedImage
 from labelpenet.data.images import ImageError, load_image
 from labelpenet.data.proposals import (
@@ -237,18 +237,11 @@ def _outcomes(
     if workers == 0:
         yield from map(work, records)
         return
-    running: deque[Future[Proposals | ImageFailure]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for record in records:
-                running.append(pool.submit(work, record))
-                if len(running) > 2 * workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        closing(ahead(pool, work, records, 2 * workers)) as done,
+    ):
+        yield from done
 
 
 def _on_ray(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from labelpenet.ahead import ahead
 from labelpenet.data.image_list import ImageList, ListedImage
 from labelpenet.data.images import load_image
 from labelpenet.engines import WorkerDied
@@ -165,7 +166,7 @@ class _Worker:
         load = partial(self._load, kept=kept, timing=timing, hand=hand if careful else None)
         encode = partial(self._encode, timing=timing)
         rows: deque[Future[Row]] = deque()
-        with closing(_ahead(self.loaders, load, span, 0 if careful else 2 * batch)) as loaded:
+        with closing(ahead(self.loaders, load, span, 0 if careful else 2 * batch)) as loaded:
             while group := timing.waiting("photos", lambda: list(islice(loaded, batch))):
                 with timing.stage("network"):
                     self._network(group)
@@ -265,20 +266,3 @@ class _Under:
     scale: float = 1.0
     error: Exception | None = None
     row: Row | None = None
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[int], T], items: Iterable[int], count: int
-) -> Generator[T, None, None]:
-    """The results in order, of which up to `count` are worked on before they are asked for."""
-    running: deque[Future[T]] = deque()
-    try:
-        for item in items:
-            running.append(pool.submit(function, item))
-            if len(running) > count:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        for future in running:
-            future.cancel()

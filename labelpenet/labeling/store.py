@@ -163,24 +163,16 @@ def writing_shard(out: Path, number: int, classes: Sequence[str]) -> Iterator[Sh
     # the process in the name: a worker whose parent died may still be writing the same shard
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, binary=True, temporary=temporary) as file:
+        writer = ShardWriter(file, classes)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                writer = ShardWriter(file, classes)
-                try:
-                    yield writer
-                except BaseException:
-                    with suppress(Exception):
-                        writer.close(whole=False)
-                    raise
-                writer.close(whole=True)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            yield writer
         except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
+            with suppress(Exception):
+                writer.close(whole=False)
             raise
+        writer.close(whole=True)
 
 
 def remove_strays(out: Path) -> None:

@@ -48,25 +48,25 @@ class ClassificationModule(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def tag_logits(self, trunk: Tensor, layer: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def tag_logits(self, features: Tensor, layer: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """What the whole-image classifier says of every cell [C, h, w]; their mean, of the image.
 
         Args:
-            trunk: Trunk features [1, C, h, w] of an image.
+            features: Of stage5 [1, C, h, w].
             layer: What fc.as_cells() gives, where it is known already.
         """
         weight, bias = self.fc.as_cells() if layer is None else layer
-        cells = torch.relu(F.conv2d(self.stage5(trunk), weight, bias))
+        cells = torch.relu(F.conv2d(features, weight, bias))
         return F.conv2d(cells, self.tags.weight[:, :, None, None], self.tags.bias)[0].float()
 
-    def place_logits(self, trunk: Tensor) -> Tensor:
+    def place_logits(self, features: Tensor) -> Tensor:
         """What the classifier of places says of every cell [C + 1, h, w]; the last is background.
 
         Args:
-            trunk: Trunk features [1, C, h, w] of an image.
+            features: Of stage5 [1, C, h, w].
         """
         weight = self.places.weight[:, :, None, None]
-        return F.conv2d(self.stage5(trunk), weight, self.places.bias)[0].float()
+        return F.conv2d(features, weight, self.places.bias)[0].float()
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[HeadOutput]:
         """Trunk features [1, C, h, w] and proposals [R, 4] (image frame) of each image."""

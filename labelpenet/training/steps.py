@@ -59,7 +59,8 @@ def multi_label_losses(
         tags = example.record.labels
         own = {"multi_label": multi_label_loss(output, tags)}
         if weight and cascade.classification.tags.weight.requires_grad:
-            said = cascade.classification.tag_logits(trunk).mean((1, 2))
+            module = cascade.classification
+            said = module.tag_logits(module.stage5(trunk)).mean((1, 2))
             own["tags"] = weight * tag_loss(said, tags)
         losses.append(own)
     return mean_losses(losses)
