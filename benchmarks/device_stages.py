@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from labelpenet import calibration
-from labelpenet.candidates import tagged_candidates, tagged_proposals
+from labelpenet.candidates import Seen, tagged_candidates, tagged_proposals
 from labelpenet.config import load_config
 from labelpenet.inference import Predictor
 from labelpenet.models.cascade import Cascade
@@ -98,9 +98,10 @@ def stages(
         maps = None
         if config.uses_class_maps:
             maps = stage("class maps", lambda: predictor.whole.maps(views, photo.numpy(), TAGS), ())
+        seen = Seen(torch.ones(len(classes), device=boxes.device), maps)
         candidates = stage(
             "groups",
-            lambda: tagged_candidates(output, head, classes, size, rules, maps),
+            lambda: tagged_candidates(output, head, classes, size, config, seen),
             (),
         )
         members = torch.cat([c.members for c in candidates])

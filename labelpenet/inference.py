@@ -18,7 +18,7 @@ from labelpenet.calibration import (
     refine_masks,
     scale_to_one,
 )
-from labelpenet.candidates import tagged_candidates, tagged_proposals
+from labelpenet.candidates import Seen, tagged_candidates, tagged_proposals
 from labelpenet.class_maps import ClassMaps
 from labelpenet.config import GroupScore
 from labelpenet.icn.attention import icn_attention
@@ -29,6 +29,7 @@ from labelpenet.models.classification import (
     HeadOutput,
 )
 from labelpenet.models.detection import DetectionModule, Detections
+from labelpenet.models.ranking import sure_enough
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import (
     PositiveWeights,
@@ -51,9 +52,11 @@ class Predictor:
 
     Args:
         cascade: Trained up to the modules that will be asked for; put into evaluation mode.
+        least: Objects of a lower score are left out, but for the best one of every tag.
     """
 
-    def __init__(self, cascade: Cascade) -> None:
+    def __init__(self, cascade: Cascade, least: float = 0.0) -> None:
+        self.least = least
         self.cascade = cascade.eval()
         self.config = cascade.config
         self.device = next(cascade.parameters()).device
@@ -127,7 +130,8 @@ class Predictor:
     ) -> Detections:
         frames = [view.frame for view in views]
         searched = torch.from_numpy(proposals).to(self.device)
-        return module.detect(features, frames, tags, self.whole.prior(maps, tags), searched)
+        prior = self.whole.prior(maps, tags)
+        return module.detect(features, frames, tags, prior, searched, self.least)
 
     @torch.no_grad()
     def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:
@@ -182,27 +186,34 @@ class Predictor:
         if tags is None:
             found = probability >= self.config.detection.score_threshold
             classes = found.nonzero().flatten().tolist()
+            presence = probability[classes]  # the tag itself is a guess
         else:
             classes = list(tags)
+            presence = probability.new_ones(len(classes))
         if not classes:
             return Labelling(Instances.empty(*size), 1)
         module = self.cascade.classification
         weights = self._positive(1, module.fc, module.fc8c)
         head = tagged_proposals(output, boxes, classes, weights)
-        regions = self._regions(image)
-        candidates = tagged_candidates(
-            output, head, classes, size, self.config.calibration, maps, regions
+        seen = Seen(presence, maps, self._regions(image))
+        candidates = self._sure(
+            tagged_candidates(output, head, classes, size, self.config, seen), tags
         )
         attention = None if self._attend is None else self._attend(image, candidates)
         result = calibrate(image, head, candidates, self.config.calibration, attention)
         scores = torch.tensor([c.score for c in candidates])
         labels = torch.tensor([c.label for c in candidates], dtype=torch.int64)
-        if tags is None:  # the tag itself is a guess then
-            scores = scores * probability.cpu()[labels]
         boxes, masks = result.boxes.cpu(), result.masks.cpu()
         instances = Instances(boxes, labels, scores, masks, result.quality)
-        order = scores.argsort(descending=True)
-        return Labelling(instances.select(order), 1, pictures(result))
+        return Labelling(self._distinct(instances), 1, pictures(result))
+
+    def _sure(self, candidates: list[Candidate], tags: tuple[int, ...] | None) -> list[Candidate]:
+        """Those at or above the least score, and the best one of every tag; best first."""
+        ordered = sorted(candidates, key=lambda one: -one.score)
+        scores = torch.tensor([one.score for one in ordered])
+        labels = torch.tensor([one.label for one in ordered], dtype=torch.int64)
+        keep = sure_enough(scores, labels, self.least, tags or ())
+        return [one for one, wanted in zip(ordered, keep.tolist(), strict=True) if wanted]
 
     def _regions(self, image: np.ndarray) -> tuple[Tensor, RegionMasks] | None:
         """The image's regions, boxes and masks; None where no rule asks for them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from labelpenet.class_maps import ClassMaps, class_maps
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import HeadOutput, image_log_probabilities
+from labelpenet.models.ranking import Prior
 from labelpenet.views import View, resized
 
 
@@ -51,25 +52,25 @@ class WholeImage:
         said = torch.stack([module.tag_logits(own, self._cells).mean((1, 2)) for own in seen])
         return maps._replace(probability=torch.sigmoid(said).mean(0))
 
-    def prior(
-        self, maps: ClassMaps | None, tags: tuple[int, ...] | None
-    ) -> Callable[[Tensor], Tensor] | None:
-        """What it makes of a detection's score (see DetectionConfig)."""
+    def prior(self, maps: ClassMaps | None, tags: tuple[int, ...] | None) -> Prior:
+        """What it tells a detection module of an image (see DetectionConfig)."""
         rules, gamma = self.config.detection, self.config.calibration.class_gamma
-        if maps is None or (rules.image_prior == 0 and rules.map_prior == 0):
-            return None
+        if maps is None:
+            return Prior()
         seen = maps
 
-        def factors(boxes: Tensor) -> Tensor:
+        def fit(boxes: Tensor) -> Tensor:
             classes = range(len(seen.maps)) if tags is None else tags
-            every = torch.ones((len(boxes), len(seen.maps)), device=boxes.device)
-            for label in classes if rules.map_prior else ():
-                every[:, label] = seen.fit(label, boxes, gamma) ** rules.map_prior
-            if tags is None:
-                every = every * seen.probability**rules.image_prior
+            every = torch.zeros((len(boxes), len(seen.maps)), device=boxes.device)
+            for label in classes:
+                every[:, label] = seen.fit(label, boxes, gamma)
             return every
 
-        return factors
+        present = tags is None and rules.image_prior > 0
+        return Prior(
+            fit if rules.map_weight else None,
+            seen.probability**rules.image_prior if present else None,
+        )
 
 
 def image_probability(output: HeadOutput, maps: ClassMaps | None) -> Tensor:

@@ -131,8 +131,8 @@ def test_cells_of_the_head_are_the_head_on_equal_cells():
 RULES = ("train.tag_loss=1", "calibration.score=class_map", "calibration.combine=class_map")
 
 
-@pytest.mark.parametrize("module", [1, 2, 3])
-def test_priors_only_lower_scores(module):
+@pytest.mark.parametrize("module", [2, 3])
+def test_presence_lowers_scores(module):
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     boxes = np.array([[0, 0, 30, 30], [10, 10, 60, 40], [5, 20, 40, 48]], np.float32)
     scores = []
@@ -142,15 +142,49 @@ def test_priors_only_lower_scores(module):
             "detection.score_threshold=0.0",
             "detection.search_boxes=3",
             f"detection.image_prior={prior}",
-            f"detection.map_prior={prior}",
         )
         found = Predictor(cascade)(image, boxes, module, None).instances
         assert found.masks is not None
-        assert torch.isfinite(found.scores).all()
         scores.append(float(found.scores.max()))
-    assert scores[1] <= scores[0]
-    if module > 1:
-        assert scores[1] < scores[0]
+    assert scores[1] < scores[0]
+
+
+@pytest.mark.parametrize("module", [1, 2, 3, 4])
+@pytest.mark.parametrize("boxes", [0, 3])
+def test_every_rule_at_once_on_any_number_of_boxes(module, boxes):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    searched = np.array([[0, 0, 30, 30], [10, 10, 60, 40], [5, 20, 40, 48]], np.float32)[:boxes]
+    cascade = random_cascade(
+        *RULES,
+        "calibration.objects=3",
+        "detection.map_weight=0.8",
+        "detection.contrast=2",
+        "detection.vote_power=10",
+        "detection.regress=false",
+        "detection.test_boxes=0",
+        "detection.search_boxes=3",
+        "detection.image_prior=1",
+        "detection.score_threshold=0",
+    )
+    for tags in (None, (1,)):
+        found = Predictor(cascade)(image, searched, module, tags).instances
+        assert torch.isfinite(found.scores).all()
+        assert torch.isfinite(found.boxes).all()
+        assert bool((found.scores.diff() <= 0).all())
+        assert bool(boxes) == bool(len(found))
+        if tags is not None:
+            assert set(found.labels.tolist()) <= {1}
+
+
+def test_the_least_score_spares_the_best_of_a_tag():
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 30, 30], [34, 10, 60, 40], [5, 32, 40, 48]], np.float32)
+    cascade = random_cascade(*RULES, "calibration.objects=3", "detection.score_threshold=0")
+    for module in (1, 2, 3):
+        every = Predictor(cascade)(image, boxes, module, (0, 1)).instances
+        sure = Predictor(cascade, least=2.0)(image, boxes, module, (0, 1)).instances
+        assert len(sure) <= 2 <= len(every)
+        assert float(sure.scores[0]) == float(every.scores[0])
 
 
 def test_searched_boxes_are_looked_at():
@@ -170,7 +204,8 @@ def test_searched_boxes_are_looked_at():
         "calibration.score=class_map",
         "calibration.score=region",
         "calibration.combine=class_map",
-        "detection.map_prior=1",
+        "detection.map_weight=0.5",
+        "detection.image_prior=1",
     ],
 )
 def test_rules_without_the_classifier_are_refused(override):

@@ -159,6 +159,8 @@ class CalibrationConfig:
     Attributes:
         score: What ranks the proposals of module 1; the top one's group is the object.
         nms_threshold: IoU above which the top proposal takes another into its group.
+        objects: At most this many objects of a class, where class maps rank boxes; 1 is the
+            paper's. Their scores and boxes follow `detection.contrast` and `detection.vote_power`.
         attention: Where the attention map comes from; `prm` and `icn` need
             `icn.attention_checkpoint`.
         projection: How a 7 x 7 map is laid into its box.
@@ -174,6 +176,7 @@ class CalibrationConfig:
 
     score: GroupScore = GroupScore.HEAT_MAP
     nms_threshold: Fraction = 0.3
+    objects: Count = 1
     attention: Attention = Attention.EXCITATION
     projection: typing.Literal["bilinear", "mass"] = "bilinear"
     combine: Combine = Combine.GEOMETRIC
@@ -198,7 +201,7 @@ class DetectionConfig:
         rpn_nms: IoU threshold among RPN boxes.
         rpn_pre_nms: Boxes kept before that NMS, best objectness first.
         train_boxes: RPN boxes handed to the ROI head in training.
-        test_boxes: And at inference.
+        test_boxes: And at inference; 0 looks at boxes of selective search alone.
         search_boxes: Beside them at most this many boxes of selective search: an RPN that learned
             from few pseudo labels misses much. 0 is the paper's.
         roi_batch: ROIs sampled per image for the head's losses.
@@ -213,7 +216,14 @@ class DetectionConfig:
             best one of every tag always does.
         image_prior: A score is multiplied by the whole-image classifier's probability of its class,
             where tags are unknown, to this power; 0 is the paper's.
-        map_prior: And by the box's soft IoU with the class map, to this power; 0 is the paper's.
+        map_weight: A box's strength is the weighted geometric mean of the head's probability and of
+            its soft IoU with the class map; this is the map's weight, 0 is the paper's.
+        contrast: A score is a strength times its share of the strongest of its class in the image,
+            to this power: that tells more of images' boxes than strengths alone. 0 is the paper's.
+        vote_power: A detection's box is the mean of the boxes around it, weighed by their strength
+            to this power; 0, the paper's, keeps the one that NMS keeps.
+        regress: Move boxes as the regressor says (paper). One that learned from boxes of selective
+            search, right or wrong, moves others off the edges that they lie on.
         mask_threshold: The share of a mask confidence map's largest value that counts as half
             object, half background.
     """
@@ -226,7 +236,7 @@ class DetectionConfig:
     rpn_nms: Fraction = 0.7
     rpn_pre_nms: Count = 3000
     train_boxes: Count = 2000
-    test_boxes: Count = 300
+    test_boxes: Annotated[int, Field(ge=0)] = 300
     search_boxes: Annotated[int, Field(ge=0)] = 0
     roi_batch: Count = 128
     roi_positive: Fraction = 0.25
@@ -237,7 +247,10 @@ class DetectionConfig:
     mask_nms: Fraction = 0.5
     label_score: Fraction = 0.5
     image_prior: NonNegative = 0.0
-    map_prior: NonNegative = 0.0
+    map_weight: Fraction = 0.0
+    contrast: NonNegative = 0.0
+    vote_power: NonNegative = 0.0
+    regress: bool = True
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
@@ -349,8 +362,10 @@ class Config:
         rules, detection = self.calibration, self.detection
         mapped = (GroupScore.CLASS_MAP, GroupScore.REGION)
         wanted = rules.score in mapped or rules.combine is Combine.CLASS_MAP
-        if (wanted or detection.image_prior or detection.map_prior) and not self.train.tag_loss:
+        if (wanted or detection.image_prior or detection.map_weight) and not self.train.tag_loss:
             raise ValueError("class maps and priors need train.tag_loss above 0")
+        if not detection.test_boxes and not detection.search_boxes:
+            raise ValueError("detection needs test_boxes or search_boxes above 0")
 
     @property
     def uses_class_maps(self) -> bool:

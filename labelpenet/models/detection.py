@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from labelpenet.config import DetectionConfig
 from labelpenet.models.backbones import FcHead, Grid
 from labelpenet.models.boxes import ROI_STD, Frame, clip, decode, draw, encode, match
 from labelpenet.models.classification import HeadOutput, run_head
+from labelpenet.models.ranking import Prior, contrasted, limited, sure_enough, voted
 from labelpenet.models.rpn import Rpn
 from labelpenet.ops import nms_groups
 
@@ -199,8 +200,9 @@ class DetectionModule(nn.Module):
         features: Sequence[Tensor],
         frames: Sequence[Frame],
         tags: tuple[int, ...] | None = None,
-        prior: Callable[[Tensor], Tensor] | None = None,
+        prior: Prior | None = None,
         searched: Tensor | None = None,
+        least: float = 0.0,
     ) -> Detections:
         """Detections in one image, in its own frame.
 
@@ -211,56 +213,68 @@ class DetectionModule(nn.Module):
             frames: Of each view.
             tags: Only these classes may be found; None allows all. The best ROI of every tag is
                 kept even below the score threshold: the tag says that it is there.
-            prior: Boxes [R, 4] of the image -> factors [R, C] on their scores.
+            prior: What is known of the image without this module.
             searched: Boxes [S, 4] of the image to look at beside the RPN's.
+            least: Detections below it are left out, but for the best one of every tag.
         """
         config = self.config
         first = frames[0]
-        own = self.rpn.propose(self.rpn(features[0]), first.size, config.test_boxes)
+        own = features[0].new_zeros((0, 4), dtype=torch.float32)
+        if config.test_boxes:
+            own = self.rpn.propose(self.rpn(features[0]), first.size, config.test_boxes)
         if searched is not None:
             own = torch.cat((own, first.boxes(searched[: config.search_boxes])))
         rois = first.to_image(own)
         every = [own, *(frame.boxes(rois) for frame in frames[1:])]
         outputs = [self.head([f], [b])[0] for f, b in zip(features, every, strict=True)]
         probability = torch.stack([torch.softmax(o.logits, 1) for o in outputs]).mean(0)
-        probability = probability[:, : self.classes]
-        moved = [
-            frame.to_image(decode(b, o.second, ROI_STD))
-            for frame, b, o in zip(frames, every, outputs, strict=True)
-        ]
+        strength = probability[:, : self.classes]
         height, width = first.size
-        boxes = torch.stack(moved).mean(0)
-        boxes = clip(boxes, (height / first.scale, width / first.scale))
-        if prior is not None:
-            probability = probability * prior(boxes)
+        boxes = clip(
+            self._boxes(rois, every, outputs, frames), (height / first.scale, width / first.scale)
+        )
+        prior = Prior() if prior is None else prior
+        if prior.fit is not None:
+            share = config.map_weight
+            strength = prior.fit(boxes) ** share * strength ** (1 - share)
+        score = contrasted(strength, config.contrast)
+        if prior.presence is not None:
+            score = score * prior.presence
         allowed = torch.zeros(self.classes, dtype=torch.bool, device=rois.device)
         allowed[list(range(self.classes) if tags is None else tags)] = True
-        candidate = (probability >= config.score_threshold) & allowed
+        candidate = (score >= config.score_threshold) & allowed
         if tags is not None and len(rois):
             tagged = list(tags)
-            candidate[probability[:, tagged].argmax(0), tagged] = True
+            candidate[score[:, tagged].argmax(0), tagged] = True
         roi, label = candidate.nonzero(as_tuple=True)
-        scores = probability[roi, label]
+        scores = score[roi, label]
         keep, owner = nms_groups(boxes[roi], scores, label, config.nms_threshold)
-        keep = _limited(keep, label, tags or (), config.limit)
+        keep = limited(keep, label, tags or (), config.limit)
+        keep = keep[sure_enough(scores[keep], label[keep], least, tags or ())]
         order = torch.argsort(scores, descending=True, stable=True)
         members = [order[owner[order] == k] for k in keep.tolist()]
-        found = boxes[roi[keep]]
+        found = voted(boxes, strength, roi[keep], label[keep], config.vote_power)
         return Detections(
             found, label[keep], scores[keep], members, roi, label, scores, rois, outputs[0]
         )
+
+    def _boxes(
+        self,
+        rois: Tensor,
+        every: Sequence[Tensor],
+        outputs: Sequence[HeadOutput],
+        frames: Sequence[Frame],
+    ) -> Tensor:
+        """The ROIs [R, 4] of the image as the regressor moves them, on average over the views."""
+        if not self.config.regress:
+            return rois
+        moved = [
+            frame.to_image(decode(box, output.second, ROI_STD))
+            for frame, box, output in zip(frames, every, outputs, strict=True)
+        ]
+        return torch.stack(moved).mean(0)
 
 
 def mean_losses(losses: Sequence[Losses]) -> Losses:
     """The images' losses, averaged by name."""
     return {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}
-
-
-def _limited(keep: Tensor, labels: Tensor, tags: tuple[int, ...], limit: int) -> Tensor:
-    """The first `limit` of `keep` (best first); the best one of every tag counts before others."""
-    chosen = torch.zeros(len(keep), dtype=torch.bool, device=keep.device)
-    for tag in tags:
-        chosen[(labels[keep] == tag).nonzero().flatten()[:1]] = True
-    others = (~chosen).nonzero().flatten()
-    chosen[others[: max(limit - int(chosen.sum()), 0)]] = True
-    return keep[chosen]

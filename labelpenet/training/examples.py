@@ -108,6 +108,7 @@ class Order:
     Args:
         records: The images.
         key: What the shuffling follows from.
+        start: How many images came before the first one.
 
     Example:
         >>> order = Order([ImageRecord(f"{i}", "a.jpg") for i in range(3)], (0, 1))
@@ -115,16 +116,25 @@ class Order:
         ['0', '1', '2']
     """
 
-    def __init__(self, records: Sequence[ImageRecord], key: tuple[int, ...]) -> None:
+    def __init__(
+        self, records: Sequence[ImageRecord], key: tuple[int, ...], start: int = 0
+    ) -> None:
         self._records = records
+        self._start = start
         self._round = functools.lru_cache(maxsize=2)(
             lambda number: torch.randperm(len(records), generator=generator_for(*key, number))
         )
 
     def __getitem__(self, place: int) -> ImageRecord:
-        number, within = divmod(place, len(self._records))
+        number, within = divmod(self._start + place, len(self._records))
         return self._records[int(self._round(number)[within])]
 
     def first(self, count: int) -> list[ImageRecord]:
-        """The different images among the first `count`."""
-        return [self[i] for i in range(min(count, len(self._records)))]
+        """The different images among the first `count`, as they come."""
+        different: dict[str, ImageRecord] = {}
+        for place in range(count):
+            if len(different) == len(self._records):
+                break
+            record = self[place]
+            different.setdefault(record.name, record)
+        return list(different.values())

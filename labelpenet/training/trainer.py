@@ -157,6 +157,12 @@ class Trainer:
     def _stage(self, number: int) -> Stage:
         train = self.config.train
         self.cascade.requires_grad_(True)
+        # Where the whole-image classifier sees its classes depends on each of these layers; it was
+        # fitted to them as they are.
+        if train.place_images:
+            own = self.cascade.classification
+            for layer in (self.cascade.backbone, own.stage5, own.fc.fc6, own.tags, own.places):
+                layer.requires_grad_(False)
         if number == FORWARD_BACKWARD:
             return Stage(
                 number,
@@ -172,12 +178,6 @@ class Trainer:
         self.cascade.backbone.requires_grad_(False)
         module = self.cascade.module(number)
         if number == 1:
-            # Where the whole-image classifier sees its classes depends on each of these layers; it
-            # was fitted to them as they are.
-            if train.place_images:
-                own = self.cascade.classification
-                for layer in (own.stage5, own.fc.fc6, own.tags, own.places):
-                    layer.requires_grad_(False)
             loss = classification_loss(self.cascade, self.proposals)
         else:
             targets = TargetStore.open(self.targets(number - 1))
@@ -200,7 +200,7 @@ class Trainer:
         Those are all of them, unless the next module's schedule is shorter than the dataset. Each
         process takes its share of them; the first one puts the parts together.
         """
-        predictor = Predictor(self.cascade.for_inference())
+        predictor = Predictor(self.cascade.for_inference(), self.config.detection.label_score)
         count = self.config.train.steps[number] * self.config.train.batch
         records = order(self.config, self.dataset.records, number + 1).first(count)
         parts = [

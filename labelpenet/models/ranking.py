@@ -1,0 +1,110 @@
+"""Which of an image's boxes is an object: strengths become scores, kept boxes take a vote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from labelpenet.ops import box_iou
+
+_VOTE_IOU = 0.5  # below it a box is about something else
+
+
+class Prior(NamedTuple):
+    """What the whole-image classifier knows before any box is looked at.
+
+    Attributes:
+        fit: Boxes [R, 4] of the image -> how well each fits each class's map, [R, C] in [0, 1].
+        presence: How likely each class is in the image, [C].
+    """
+
+    fit: Callable[[Tensor], Tensor] | None = None
+    presence: Tensor | None = None
+
+
+def contrasted(strength: Tensor, power: float) -> Tensor:
+    """Strengths [R, C] of an image's boxes -> scores: each times its share of its class's best.
+
+    How strong the best box of an image is says little of whether it is right; how far the others
+    stay behind it does.
+
+    Args:
+        strength: At least 0.
+        power: The share is raised to it; 0 leaves strengths as they are.
+
+    Example:
+        >>> contrasted(torch.tensor([[0.4], [0.2]]), 1.0)
+        tensor([[0.4000],
+                [0.1000]])
+    """
+    if power == 0 or len(strength) == 0:
+        return strength
+    best = strength.amax(0).clamp(min=torch.finfo(strength.dtype).tiny)
+    return strength * (strength / best) ** power
+
+
+def voted(boxes: Tensor, strength: Tensor, rows: Tensor, labels: Tensor, power: float) -> Tensor:
+    """Each kept box as the mean of the boxes around it (Gidaris and Komodakis, 2015).
+
+    A box's weight is its strength to a power; those below an IoU of 0.5 with the kept one have no
+    vote.
+
+    Args:
+        boxes: [R, 4].
+        strength: [R, C], at least 0.
+        rows: [D] the kept boxes' places.
+        labels: [D] the classes they were kept for.
+        power: 0 leaves them as they are.
+
+    Returns:
+        [D, 4].
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 12], [50.0, 50, 60, 60]])
+        >>> one, zero = torch.ones(3, 1), torch.zeros(1, dtype=torch.int64)
+        >>> voted(boxes, one, zero, zero, 1.0)
+        tensor([[ 0.,  0., 10., 11.]])
+    """
+    own = boxes[rows]
+    if power == 0 or len(rows) == 0:
+        return own
+    said = strength[:, labels].T  # [D, R]
+    best = said.gather(1, rows[:, None]).clamp(min=torch.finfo(said.dtype).tiny)
+    weight = torch.where(box_iou(own, boxes) >= _VOTE_IOU, (said / best) ** power, 0.0)
+    total = weight.sum(1, keepdim=True)
+    return torch.where(total > 0, weight @ boxes / total.clamp(min=1e-12), own)
+
+
+def limited(keep: Tensor, labels: Tensor, tags: Sequence[int], limit: int) -> Tensor:
+    """The first `limit` of `keep` (best first); the best one of every tag counts before others.
+
+    Args:
+        keep: [K] places of entries.
+        labels: [E] the entries' classes.
+        tags: Classes that are known to be there.
+        limit: How many are wanted.
+    """
+    chosen = torch.zeros(len(keep), dtype=torch.bool, device=keep.device)
+    for tag in tags:
+        chosen[(labels[keep] == tag).nonzero().flatten()[:1]] = True
+    others = (~chosen).nonzero().flatten()
+    chosen[others[: max(limit - int(chosen.sum()), 0)]] = True
+    return keep[chosen]
+
+
+def sure_enough(scores: Tensor, labels: Tensor, least: float, tags: Sequence[int]) -> Tensor:
+    """Which of some detections (best first) are kept [D]: at or above `least`, or a tag's best one.
+
+    Args:
+        scores: [D].
+        labels: [D].
+        least: The score.
+        tags: Classes that are known to be there.
+    """
+    keep = scores >= least
+    for tag in tags:
+        keep[(labels == tag).nonzero().flatten()[:1]] = True
+    return keep
