@@ -1,40 +1,63 @@
-"""The ladder: every module of a cascade on the same photos, in the form of the paper's table.
+"""The ladder: every module of one or more trainings on the same photos, as in the paper's table.
 
-    python -m benchmarks.ladder CHECKPOINT SOURCE --proposals BOXES --name voc12-mini
+    python -m benchmarks.ladder DEV RUN [RUN ...] --proposals BOXES [BOXES ...] --name voc12-mini
 
-SOURCE has ground truth (see `labelpenet evaluate`). Tags are not used: each module finds what it
-finds. Writes benchmarks/results/<name>.json and prints the table as markdown.
+DEV has ground truth (see `labelpenet evaluate`); a RUN is the folder of a training, and several are
+those of one schedule with different seeds: figures are their means. Tags are not used: each module
+finds what it finds. Each step of the ladder is compared with the one before it by a paired
+bootstrap over the photos. With --train, the CorLoc of the labels that the modules handed on, tags
+given, is told too. Writes benchmarks/results/<name>.json and prints tables as markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from rich.console import Console
 
 from labelpenet.data import ProposalStore, load_dataset, load_image
-from labelpenet.evaluation import Evaluation, Evaluator, Matching
+from labelpenet.evaluation import (
+    Comparison,
+    Evaluation,
+    Evaluator,
+    Matches,
+    Matching,
+    mean_ap,
+    paired_bootstrap,
+)
 from labelpenet.evaluation.files import dataset_truth
+from labelpenet.files import atomic_write
 from labelpenet.labeler import Labeler, propose
+from labelpenet.models.cascade import load_checkpoint
 from labelpenet.progress import track
+from labelpenet.training.targets import TargetStore
 
 from .machine import describe
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = ("classification", "detection", "refinement", "segmentation")
+# The checkpoints of a run that answer, and what their rows are called.
+STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
 
 
-def evaluate_module(
+def evaluated(
     labeler: Labeler, source: Path, console: Console, split: str | None = None
-) -> tuple[Evaluation, float]:
-    """The figures of one module, and its seconds per image (proposals not counted if stored)."""
+) -> tuple[Evaluator, float]:
+    """What one module does on a dataset, and its seconds per image (without stored proposals)."""
     dataset = load_dataset(source, split=split, classes=labeler.classes)
     truth = dataset_truth(source, dataset)
-    evaluator = Evaluator(labeler.classes)
+    evaluator = Evaluator(labeler.classes, labeler.config.detection.paint_score)
     seconds = 0.0
     title = f"module {labeler.module}"
     for record in track(dataset.records, title, len(dataset), console):
@@ -49,7 +72,15 @@ def evaluate_module(
             boxes = store[record.name] if known else propose(image, labeler.config)
             scores = labeler.predictor.image_scores(image, boxes).cpu()
         evaluator.add(record.name, found, truth[record.name], scores)
-    return evaluator.result(), seconds / len(dataset)
+    return evaluator, seconds / len(dataset)
+
+
+def evaluate_module(
+    labeler: Labeler, source: Path, console: Console, split: str | None = None
+) -> tuple[Evaluation, float]:
+    """The figures of one module, and its seconds per image."""
+    evaluator, seconds = evaluated(labeler, source, console, split)
+    return evaluator.result(), seconds
 
 
 def figures(result: Evaluation) -> dict[str, float]:
@@ -71,39 +102,83 @@ def figures(result: Evaluation) -> dict[str, float]:
     return row
 
 
-def main() -> None:
-    """Runs the four modules and writes the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--split", help="part of the dataset")
-    parser.add_argument("--proposals", type=Path)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--note", default="", help="how the checkpoint was made")
-    arguments = parser.parse_args()
-    console = Console(stderr=True)
-    store = None if arguments.proposals is None else ProposalStore.open(arguments.proposals)
-    rows: dict[str, dict[str, float]] = {}
-    details: dict[str, Any] = {}
-    for number, title in enumerate(ROWS, 1):
-        labeler = Labeler(arguments.checkpoint, module=number, use_tags=False, proposals=store)
-        result, seconds = evaluate_module(labeler, arguments.source, console, arguments.split)
-        rows[title] = figures(result) | {"s/image": seconds}
-        details[title] = json.loads(result.to_json())
-    content = {
-        "what": "each module of one checkpoint on the same photos, tags not used",
-        "note": arguments.note,
-        "machine": describe(),
-        "config": labeler.config.to_dict(),
-        "ladder": rows,
-        "details": details,
+@dataclass(frozen=True)
+class Task:
+    """One module of one checkpoint on all photos."""
+
+    checkpoint: Path
+    module: int
+    proposals: Path | None
+    source: Path
+    split: str | None
+    quiet: bool
+
+    def __call__(self) -> tuple[Evaluator, float]:
+        """Runs it; one thread where it is not alone."""
+        if self.quiet:
+            torch.set_num_threads(1)
+        store = None if self.proposals is None else ProposalStore.open(self.proposals)
+        labeler = Labeler(self.checkpoint, module=self.module, use_tags=False, proposals=store)
+        return evaluated(labeler, self.source, Console(stderr=True, quiet=self.quiet), self.split)
+
+
+def run_all(tasks: Sequence[Task], workers: int) -> list[tuple[Evaluator, float]]:
+    """Their answers, in order."""
+    if workers == 1:
+        return [task() for task in tasks]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return [answer.result() for answer in [pool.submit(task) for task in tasks]]
+
+
+class Seeds:
+    """What the bootstrap draws from: the outcomes of several seeds on the same images."""
+
+    def __init__(self, outcomes: Sequence[Matches]) -> None:
+        self.outcomes = outcomes
+
+    def __len__(self) -> int:
+        return len(self.outcomes[0])
+
+    def mean(self, counts: np.ndarray) -> float:
+        """Their mean AP, averaged, of the images drawn `counts` times."""
+        return float(np.mean([mean_ap(one, counts) for one in self.outcomes]))
+
+
+def compare(
+    before: Sequence[Evaluator], after: Sequence[Evaluator], samples: int
+) -> dict[str, Comparison]:
+    """Whether a step of the ladder rises, by box AP and by mask AP at 0.5."""
+    kinds: dict[str, Callable[[Evaluator], Matches]] = {
+        "mAP": Evaluator.box_matches,
+        "mAP^r 50": Evaluator.mask_matches,
     }
-    path = RESULTS / f"{arguments.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    print(markdown(rows))
+    found = {}
+    for name, outcomes in kinds.items():
+        a, b = (Seeds([outcomes(one) for one in side]) for side in (before, after))
+        found[name] = paired_bootstrap(a, b, Seeds.mean, samples=samples)
+    return found
+
+
+def handed_on(run: Path, train: Path, split: str | None = None) -> dict[str, float]:
+    """CorLoc of the labels that each module gave the next one, tags known, by module."""
+    cascade, _ = load_checkpoint(run / "module4.pt")
+    dataset = load_dataset(train, split=split, classes=cascade.classes)
+    truth = dataset_truth(train, dataset)
+    found = {}
+    for number in (1, 2, 3):
+        path = run / f"targets{number}.parquet"
+        if path.exists():
+            store, evaluator = TargetStore.open(path), Evaluator(cascade.classes)
+            for name in store.names():
+                evaluator.add(name, store[name], truth[name])
+            found[str(number)] = evaluator.result().means()["CorLoc"]
+    return found
+
+
+def mean_rows(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each column."""
+    return {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
 
 
 def markdown(rows: dict[str, dict[str, float]]) -> str:
@@ -117,6 +192,77 @@ def markdown(rows: dict[str, dict[str, float]]) -> str:
         ]
         lines.append([title, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs every module of every training and writes the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("dev", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--split", help="part of DEV")
+    parser.add_argument("--proposals", type=Path, nargs="*", default=[], help="of DEV, by run")
+    parser.add_argument("--train", type=Path, help="what the runs learned from, with boxes")
+    parser.add_argument("--train-split", help="part of TRAIN")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--note", default="", help="how the runs were made")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    if options.proposals and len(options.proposals) != len(options.runs):
+        parser.error(f"--proposals: expected one for each of {len(options.runs)} runs")
+    stores = options.proposals or [None] * len(options.runs)
+    stages = [s for s in STAGES if all((run / s[0]).exists() for run in options.runs)]
+    titles = [title + suffix for _, suffix in stages for title in ROWS]
+    tasks = [
+        Task(run / name, number, store, options.dev, options.split, options.workers > 1)
+        for run, store in zip(options.runs, stores, strict=True)
+        for name, _ in stages
+        for number in range(1, 5)
+    ]
+    answers = run_all(tasks, options.workers)
+    by_run = [answers[i : i + len(titles)] for i in range(0, len(answers), len(titles))]
+    rows = {
+        title: [figures(run[k][0].result()) | {"s/image": run[k][1]} for run in by_run]
+        for k, title in enumerate(titles)
+    }
+    ends = [*pairwise(range(4)), *([(3, 7)] if len(titles) > 4 else [])]
+    steps = {
+        f"{titles[a]} -> {titles[b]}": compare(
+            [run[a][0] for run in by_run], [run[b][0] for run in by_run], options.samples
+        )
+        for a, b in ends
+    }
+    means = {title: mean_rows(row) for title, row in rows.items()}
+    content: dict[str, Any] = {
+        "what": "each module on the same photos, tags not used; means over the runs",
+        "note": options.note,
+        "machine": describe(),
+        "config": load_checkpoint(options.runs[0] / stages[0][0])[0].config.to_dict(),
+        "ladder": means,
+        "runs": rows,
+        "steps": {step: {k: asdict(v) for k, v in row.items()} for step, row in steps.items()},
+        "details": {
+            title: [json.loads(run[k][0].result().to_json()) for run in by_run]
+            for k, title in enumerate(titles)
+        },
+    }
+    if options.train is not None:
+        content["CorLoc of labels handed on"] = [
+            handed_on(run, options.train, options.train_split) for run in options.runs
+        ]
+    options.results.mkdir(parents=True, exist_ok=True)
+    with atomic_write(options.results / f"{options.name}.json") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+    print(markdown(means))
+    for step, row in steps.items():
+        for name, found in row.items():
+            interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+            print(f"{step}: {name} {100 * found.difference:+.1f} {interval}, p {found.p_value:.3f}")
+    if options.train is not None:
+        print("CorLoc of labels handed on:", content["CorLoc of labels handed on"])
 
 
 if __name__ == "__main__":

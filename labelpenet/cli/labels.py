@@ -146,6 +146,15 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option("--json", help="Also write the figures here.", show_default=False),
     ] = None,
+    paint_score: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=0,
+            max=1,
+            help="Leave objects of a lower score out of the semantic maps.",
+            show_default="what the labels were made with",
+        ),
+    ] = None,
     engine: EngineName = Engine.LOCAL,
     workers: Annotated[int, typer.Option(min=1, help="Processes, or actors.")] = 1,
 ) -> None:
@@ -157,7 +166,9 @@ def evaluate(
     from labelpenet.evaluation.files import evaluate_files
     from labelpenet.files import atomic_write
 
-    result = evaluate_files(labels, source, split, engine=engine, workers=Workers(workers))
+    result = evaluate_files(
+        labels, source, split, engine=engine, workers=Workers(workers), paint_score=paint_score
+    )
     Console().print(result.table())
     if json_out is not None:
         with atomic_write(json_out) as file:

@@ -226,6 +226,8 @@ class DetectionConfig:
             search, right or wrong, moves others off the edges that they lie on.
         mask_threshold: The share of a mask confidence map's largest value that counts as half
             object, half background.
+        paint_score: Objects of a lower score are left out of semantic maps, where mean IoU would
+            count each of their pixels: a detector lists many that it hardly believes in.
     """
 
     anchor_sizes: tuple[Positive, ...] = (64.0, 128.0, 256.0)
@@ -252,6 +254,7 @@ class DetectionConfig:
     vote_power: NonNegative = 0.0
     regress: bool = True
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    paint_score: Fraction = 0.0
 
 
 @dataclass(frozen=True, config=_STRICT)

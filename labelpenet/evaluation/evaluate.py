@@ -51,9 +51,11 @@ class Evaluator:
 
     Args:
         classes: Names, without background.
+        paint_score: Predictions of a lower score are left out of the semantic maps that IoU
+            compares; every other figure counts them.
 
     Raises:
-        ValueError: No classes, or repeated ones.
+        ValueError: No classes, repeated ones, or paint_score outside [0, 1].
 
     Example:
         >>> from labelpenet.types import Instances
@@ -64,10 +66,13 @@ class Evaluator:
         0.0
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], paint_score: float = 0.0) -> None:
         if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
             raise ValueError(f"classes: expected different names, at least one, got {classes!r}")
+        if not 0 <= paint_score <= 1:
+            raise ValueError(f"paint_score: expected a number in [0, 1], got {paint_score}")
         self.classes = tuple(classes)
+        self.paint_score = paint_score
         self._images: dict[str, _Image] = {}
         self._with_masks: bool | None = None  # unknown until an image has predictions
         self._confusion = np.zeros((len(classes) + 1,) * 2, np.int64)
@@ -118,7 +123,8 @@ class Evaluator:
             classification = match_image(name, image_scores, known, num_classes)
         confusion = None
         if has_masks and known.semantic is not None:
-            painted = paint(name, found, *known.semantic.shape)
+            height, width = known.semantic.shape
+            painted = paint(name, found, height, width, self.paint_score)
             confusion = confusion_matrix(painted, known.semantic, num_classes)
         # nothing of an image that raised above may count
         if len(found):
@@ -143,6 +149,8 @@ class Evaluator:
         """
         if other.classes != self.classes:
             raise ValueError(f"classes: expected {self.classes}, got {other.classes}")
+        if other.paint_score != self.paint_score:
+            raise ValueError(f"paint_score: expected {self.paint_score}, got {other.paint_score}")
         twice = next((name for name in other._images if name in self._images), None)
         if twice is not None:
             raise ValueError(f"{twice}: this image was added before")

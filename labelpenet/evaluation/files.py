@@ -24,6 +24,7 @@ def evaluate_files(
     *,
     engine: Engine = Engine.LOCAL,
     workers: Workers = ONE,
+    paint_score: float | None = None,
 ) -> Evaluation:
     """Compares labels with the ground truth of a dataset.
 
@@ -34,17 +35,19 @@ def evaluate_files(
         split: Part of the dataset; its images are the ones that are evaluated.
         engine: Where it is done.
         workers: By how many; the figures are the same.
+        paint_score: Objects of a lower score are left out of the semantic maps that IoU compares;
+            None takes what the labels were made with.
 
     Raises:
         DatasetError: There is no ground truth for the images.
         ValueError: Damaged labels, or other classes than the dataset's.
     """
     # workers may be elsewhere
-    work = _Evaluation(Path(os.path.abspath(labels)), os.path.abspath(source), split)
+    work = _Evaluation(Path(os.path.abspath(labels)), os.path.abspath(source), split, paint_score)
     found, truth = work.open()
     parts = range(-(-len(truth) // _PART))
     results = dict(run(work, parts, engine=engine, workers=workers))
-    evaluator = Evaluator(found.classes)
+    evaluator = Evaluator(found.classes, work.painted(found))
     for part in parts:
         evaluator.merge(results[part])
     if len(evaluator) == 0:
@@ -59,6 +62,11 @@ class _Evaluation:
     labels: Path
     source: str
     split: str | None
+    paint_score: float | None
+
+    def painted(self, found: Labels) -> float:
+        """What was asked for, or what the labels were made with."""
+        return found.paint_score if self.paint_score is None else self.paint_score
 
     def open(self) -> tuple[Labels, list[tuple[str, Mapping[str, GroundTruth]]]]:
         """The labels, and the images that have ground truth."""
@@ -72,7 +80,7 @@ class _Evaluation:
         found, images = self.open()
 
         def evaluate(part: int) -> Evaluator:
-            evaluator = Evaluator(found.classes)
+            evaluator = Evaluator(found.classes, self.painted(found))
             for name, truth in images[part * _PART : (part + 1) * _PART]:
                 known = truth[name]
                 if name in found:

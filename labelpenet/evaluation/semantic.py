@@ -115,13 +115,14 @@ def semantic_map(instances: InstancesLike, height: int, width: int) -> np.ndarra
     return paint("instances", detections("instances", instances, VOID - 1), height, width)
 
 
-def paint(name: str, found: Detections, height: int, width: int) -> np.ndarray:
-    """`semantic_map` for the checked predictions of the image `name`."""
+def paint(name: str, found: Detections, height: int, width: int, least: float = 0.0) -> np.ndarray:
+    """`semantic_map` for the checked predictions of the image `name` that score `least` or more."""
     check_masks(name, found, (height, width))
     result = np.zeros((height, width), np.uint8)
     for k in reversed(range(len(found))):
         assert found.masks is not None
-        result[found.masks[k]] = found.labels[k] + 1
+        if found.scores[k] >= least:
+            result[found.masks[k]] = found.labels[k] + 1
     return result
 
 

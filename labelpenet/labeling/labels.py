@@ -145,9 +145,11 @@ class Labels(ABC):
 
     Attributes:
         classes: Class names; an object's label is an index into them.
+        paint_score: Objects of a lower score are meant to be left out of semantic maps.
     """
 
     classes: tuple[str, ...]
+    paint_score: float = 0.0
 
     @abstractmethod
     def __len__(self) -> int:

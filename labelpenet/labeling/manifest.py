@@ -53,6 +53,14 @@ class Manifest:
         text = json.dumps([self.job, self.classes], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def paint_score(self) -> float:
+        """Of the job's settings; 0 where they have none."""
+        score: Any = self.job
+        for key in ("settings", "detection", "paint_score"):
+            score = score.get(key, {}) if isinstance(score, dict) else {}
+        return float(score) if isinstance(score, int | float) and 0 <= score <= 1 else 0.0
+
     def span(self, shard: int) -> range:
         """The images of a shard, as positions in the source."""
         first = shard * self.shard_size

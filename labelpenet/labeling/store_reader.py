@@ -32,6 +32,7 @@ class StoreLabels(Labels):
         self.path = path
         self.manifest = Manifest.read(path)
         self.classes = self.manifest.classes
+        self.paint_score = self.manifest.paint_score
         try:
             check_classes(self.classes)
         except ValueError as error:

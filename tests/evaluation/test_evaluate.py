@@ -62,6 +62,25 @@ def test_streaming_in_any_order_is_the_same():
     assert evaluator.result().to_json() == evaluate(predictions, truth, CLASSES).to_json()
 
 
+def test_the_paint_score_changes_iou_alone():
+    predictions, truth, *_ = random_dataset(6)
+    results = []
+    for least in (0.0, 0.5, 1.0):
+        evaluator = Evaluator(CLASSES, paint_score=least)
+        for name in truth:
+            evaluator.add(name, predictions[name], truth[name])
+        results.append(evaluator.result())
+    everything, some, nothing = results
+    assert everything.iou != some.iou != nothing.iou
+    assert not np.nansum(nothing.iou.values[1:])  # all is background
+    assert everything.box_ap == some.box_ap
+    assert everything.mask_ap == some.mask_ap
+    with pytest.raises(ValueError, match="paint_score: expected"):
+        Evaluator(CLASSES).merge(Evaluator(CLASSES, 0.5))
+    with pytest.raises(ValueError, match="paint_score: expected a number"):
+        Evaluator(CLASSES, 1.5)
+
+
 def test_equal_scores_rank_by_image_name():
     # a holds the object, b a false positive of the same score: a is first, however they are given
     truth = {"a": known([SQUARE]), "b": known([])}

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny_cascade import random_cascade, scene_data, tiny_config, with_values
 
 from labelpenet.data import Proposals, ProposalStore, write_proposals, write_scenes
 from labelpenet.models.cascade import CheckpointError, load_checkpoint
+from labelpenet.training.loop import order
 from labelpenet.training.optimization import Stepper
 from labelpenet.training.run import train_cascade
 from labelpenet.training.targets import TargetStore, keep_for_training
@@ -117,6 +119,15 @@ def test_trunk_is_taught_and_shared(trained, config, data):
     assert not taught["detection.fc8c.bias"][-1]
 
 
+def test_a_module_labels_images_that_it_has_not_learned_from():
+    config = tiny_config("train.steps=[1,3,2,1]", "train.batch=2")
+    records = [ImageRecord(f"{i}", Path("a.jpg")) for i in range(10)]
+    learned = [{r.name for r in order(config, records, n).first(c)} for n, c in ((2, 6), (3, 4))]
+    assert not learned[0] & learned[1]
+    third = order(config, records, 4)  # behind all ten: in another order
+    assert sorted(third[i].name for i in range(10)) == sorted(r.name for r in records)
+
+
 def test_checkpoints_say_what_is_trained(trained, data):
     for number in range(5):
         cascade, count = load_checkpoint(trained / f"module{number}.pt")
@@ -124,12 +135,13 @@ def test_checkpoints_say_what_is_trained(trained, data):
         assert cascade.classes == data[0].classes
 
 
-def test_targets_are_of_the_tags(trained, data):
+def test_targets_are_of_the_tags(trained, config, data):
     records = {record.name: record for record in data[0].records}
     for number in (1, 2, 3):
         store = TargetStore.open(trained / f"targets{number}.parquet")
         # two steps of two images: the labels that the next module will read, and no others
-        assert len(store.names()) == len(set(store.names()) & set(records)) == 4
+        wanted = order(config, data[0].records, number + 1).first(4)
+        assert store.names() == [record.name for record in wanted]
         assert sum(len(store[name]) for name in store.names()) > 0
         for record in map(records.__getitem__, store.names()):
             found = store[record.name]

@@ -1,0 +1,60 @@
+"""The ladder on scenes: two trainings, their means, and the steps between the modules."""
+
+import importlib
+import json
+
+import pytest
+from tiny_cascade import one_thread, scene_data, tiny_config
+
+from labelpenet.data import write_scenes
+from labelpenet.training.trainer import Trainer
+
+__all__ = ["one_thread"]
+ladder = importlib.import_module("benchmarks.ladder")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ladder")
+    for seed in (0, 1):  # the same scenes, with proposals of their own
+        scenes = folder / str(seed) / "scenes"
+        write_scenes(scenes, 4, seed=1, test_count=2, size=(64, 64))
+        config = tiny_config(f"seed={seed}", "train.forward_backward_steps=1")
+        data = scene_data(scenes, config)
+        Trainer(config, *data, folder / f"run{seed}").run()
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_means_and_steps(runs, workers, capsys):
+    scenes = str(runs / "0" / "scenes")
+    arguments = [scenes, str(runs / "run0"), str(runs / "run1"), "--split", "test"]
+    arguments += ["--train", scenes, "--train-split", "train", "--samples", "20"]
+    name = f"with{workers}"
+    ladder.main([*arguments, "--workers", str(workers), "--name", name, "--results", str(runs)])
+    content = json.loads((runs / f"{name}.json").read_text())
+    assert len(content["ladder"]) == 8
+    for title, row in content["ladder"].items():
+        both = content["runs"][title]
+        assert len(both) == 2
+        assert row["mAP"] == pytest.approx((both[0]["mAP"] + both[1]["mAP"]) / 2)
+    assert list(content["steps"]) == [
+        "classification -> detection",
+        "detection -> refinement",
+        "refinement -> segmentation",
+        "segmentation -> segmentation, forward-backward",
+    ]
+    step = content["steps"]["classification -> detection"]["mAP"]
+    rows = content["ladder"]
+    rise = rows["detection"]["mAP"] - rows["classification"]["mAP"]
+    assert step["difference"] == pytest.approx(rise)
+    assert [set(one) for one in content["CorLoc of labels handed on"]] == [{"1", "2", "3"}] * 2
+    assert "| classification |" in capsys.readouterr().out
+
+
+def test_a_store_for_each_run_is_asked_for(runs, capsys):
+    with pytest.raises(SystemExit):
+        ladder.main(
+            [str(runs / "0" / "scenes"), str(runs / "run0"), "--proposals", "a", "b", "--name", "x"]
+        )
+    assert "--proposals: expected one for each of 1 runs" in capsys.readouterr().err
