@@ -22,12 +22,11 @@ from labelpenet.candidates import Seen, tagged_candidates, tagged_proposals
 from labelpenet.class_maps import ClassMaps
 from labelpenet.config import GroupScore
 from labelpenet.icn.attention import icn_attention
+from labelpenet.mask_nms import mask_nms
 from labelpenet.models.backbones import FcHead
 from labelpenet.models.boxes import clip
 from labelpenet.models.cascade import Cascade
-from labelpenet.models.classification import (
-    HeadOutput,
-)
+from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.ranking import sure_enough
 from labelpenet.models.segmentation import SegmentationModule
@@ -40,7 +39,7 @@ from labelpenet.ops import (
 )
 from labelpenet.quality import peak_support, score_margin
 from labelpenet.types import Instances, Labelling, Quality
-from labelpenet.views import View, autocast, resized
+from labelpenet.views import View, autocast, see
 from labelpenet.whole_image import WholeImage, image_probability
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
@@ -139,22 +138,8 @@ class Predictor:
 
         The features of an image do not depend on what else is in the batch but for rounding.
         """
-        every = [
-            resized(image, self.config.test_scales, self.config, self.device) for image in images
-        ]
-        alike: dict[torch.Size, list[tuple[int, int]]] = {}
-        for i, views in enumerate(every):
-            for k, (seen, _) in enumerate(views):
-                alike.setdefault(seen.shape, []).append((i, k))
-        features: dict[tuple[int, int], Tensor] = {}
         with autocast(self.config, self.device):
-            for places in alike.values():
-                found = self.cascade.trunk(torch.stack([every[i][k][0] for i, k in places]))
-                features |= zip(places, found.split(1), strict=True)
-        return [
-            [View(features[i, k], frame) for k, (_, frame) in enumerate(views)]
-            for i, views in enumerate(every)
-        ]
+            return see(self.cascade.trunk, images, self.config, self.device)
 
     def _views(self, image: np.ndarray) -> list[View]:
         return self.views([image])[0]
@@ -311,18 +296,8 @@ class Predictor:
         return Labelling(self._distinct(instances), number, pictured)
 
     def _distinct(self, instances: Instances) -> Instances:
-        """Greedy NMS on masks, per class; instances come best first."""
-        assert instances.masks is not None
-        flat = instances.masks.flatten(1).float()
-        area = flat.sum(1)
-        shared = flat @ flat.T
-        iou = shared / (area[:, None] + area - shared).clamp(min=1)
-        keep: list[int] = []
-        for i in range(len(instances)):
-            same = [k for k in keep if instances.labels[k] == instances.labels[i]]
-            if all(float(iou[i, k]) <= self.config.detection.mask_nms for k in same):
-                keep.append(i)
-        return instances.select(keep)
+        """Those whose masks are their own."""
+        return instances.select(mask_nms(instances, self.config.detection.mask_nms))
 
     def _mask_confidence(
         self,

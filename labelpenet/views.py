@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -51,3 +51,28 @@ def resized(
             frame = Frame((int(seen.shape[-2]), int(seen.shape[-1])), scale, flipped)
             every.append((seen, frame))
     return every
+
+
+def see(
+    trunk: Callable[[Tensor], Tensor],
+    images: Sequence[np.ndarray],
+    config: Config,
+    device: torch.device,
+) -> list[list[View]]:
+    """The views of each image at the test scales; those of one size go through the trunk together.
+
+    The features of an image do not depend on what else is in the batch but for rounding.
+    """
+    every = [resized(image, config.test_scales, config, device) for image in images]
+    alike: dict[torch.Size, list[tuple[int, int]]] = {}
+    for i, views in enumerate(every):
+        for k, (seen, _) in enumerate(views):
+            alike.setdefault(seen.shape, []).append((i, k))
+    features: dict[tuple[int, int], Tensor] = {}
+    for places in alike.values():
+        found = trunk(torch.stack([every[i][k][0] for i, k in places]))
+        features |= zip(places, found.split(1), strict=True)
+    return [
+        [View(features[i, k], frame) for k, (_, frame) in enumerate(views)]
+        for i, views in enumerate(every)
+    ]

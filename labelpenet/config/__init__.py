@@ -1,25 +1,23 @@
-"""Settings: what they are (settings), and how they are read (load). Imports nothing of the package.
+"""Settings: what they are (settings, and its parts), and how they are read (load).
+
+Imports nothing of the rest of the package.
 
 `labelpenet/presets/` holds complete files for smaller machines than the paper's.
 """
 
-from labelpenet.config.icn import IcnConfig, MatchingConfig, PeakConfig
-from labelpenet.config.load import ConfigError, config_from_dict, load_config, presets
-from labelpenet.config.settings import (
+from labelpenet.config.calibration import (
     Attention,
-    BackboneName,
     BoxRule,
     CalibrationConfig,
     Combine,
-    Config,
     CrfConfig,
-    DetectionConfig,
     GroupScore,
-    ModelConfig,
-    Optimizer,
-    ProposalConfig,
-    TrainConfig,
 )
+from labelpenet.config.detection import DetectionConfig
+from labelpenet.config.icn import IcnConfig, MatchingConfig, PeakConfig
+from labelpenet.config.load import ConfigError, config_from_dict, load_config, presets
+from labelpenet.config.settings import BackboneName, Config, ModelConfig, ProposalConfig
+from labelpenet.config.train import Optimizer, TrainConfig
 
 __all__ = [
     "Attention",

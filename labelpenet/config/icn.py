@@ -22,6 +22,8 @@ class PeakConfig:
         limit: At most this many peaks of a class, strongest first.
         smooth: Deviation, in pixels at the classifier's size, of a Gaussian over the response maps;
             0 takes them as they are.
+        gamma: Response maps in [0, 1] are raised to this power: below 1, what fires most stands out
+            less from the rest of its object.
         positive: Back-propagation through positive weights alone (Zhou et al., 2018) instead of the
             plain gradient of eq. 2.
     """
@@ -31,6 +33,7 @@ class PeakConfig:
     threshold: Fraction = 0.3
     limit: Count = 8
     smooth: Annotated[float, Field(ge=0, le=100)] = 0.0
+    gamma: Positive = 1.0
     positive: bool = False
 
 

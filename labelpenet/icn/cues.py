@@ -61,7 +61,9 @@ def find_cues(
     peaks, shares = classifier.list_peaks(responses.maps, classes)
     maps = smoothed(responses.of(peaks), config.icn.peaks.smooth)
     maps = maps[:, : seen.shape[1], : seen.shape[2]]
-    return Cues(scaled(maps), peaks[:, 0], shares, probability[peaks[:, 0]])
+    return Cues(
+        scaled(maps) ** config.icn.peaks.gamma, peaks[:, 0], shares, probability[peaks[:, 0]]
+    )
 
 
 def propose_segments(image: np.ndarray, config: Config) -> tuple[Tensor, RegionMasks]:

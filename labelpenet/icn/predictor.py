@@ -13,7 +13,8 @@ from labelpenet.data.transforms import resize_image, to_tensor
 from labelpenet.icn.cues import Cues, at_size, find_cues, match, overlaps, propose_segments
 from labelpenet.icn.model import Icn
 from labelpenet.icn.network import enhance
-from labelpenet.quality import paired_iou, peak_support
+from labelpenet.mask_nms import mask_nms
+from labelpenet.quality import peak_support
 from labelpenet.types import Instances, Labelling, Quality
 
 MODULE = 0  # in a Labelling, where the cascade has its modules 1 to 4
@@ -117,16 +118,3 @@ class IcnPredictor:
             if len(chosen):
                 out[k] = maps[chosen].amax(0)
         return out.to(boxes.device)
-
-
-def mask_nms(instances: Instances, iou_threshold: float) -> Tensor:
-    """Greedy NMS on masks, per class: indices of what stays, best score first."""
-    assert instances.masks is not None
-    kept: list[int] = []
-    for i in instances.scores.argsort(descending=True, stable=True).tolist():
-        same = [k for k in kept if instances.labels[k] == instances.labels[i]]
-        rival = instances.masks[same]
-        own = instances.masks[i].expand_as(rival)
-        if not len(same) or float(paired_iou(own, rival).max()) <= iou_threshold:
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.int64)

@@ -1,5 +1,7 @@
 """Peaks of a classifier, pseudo labels, lessons on disk, mask NMS."""
 
+import dataclasses
+
 import pytest
 import torch
 from icn_scenes import icn_config
@@ -16,8 +18,8 @@ from labelpenet.icn.cues import (
     union_of_best,
 )
 from labelpenet.icn.model import Icn
-from labelpenet.icn.predictor import mask_nms
 from labelpenet.icn.store import Lesson, LessonStore
+from labelpenet.mask_nms import mask_nms
 from labelpenet.ops import RegionMasks
 from labelpenet.training.targets import TargetsError
 from labelpenet.types import Instances
@@ -78,6 +80,16 @@ def test_smoothed_maps_keep_their_mass():
     assert not got[1].any()
     assert smoothed(maps, 0) is maps
     assert smoothed(maps[:0], 2.0).shape == (0, 21, 23)
+
+
+def test_gamma_weakens_the_contrast_of_response_maps(icn):
+    image = torch.randint(0, 256, (60, 50, 3), dtype=torch.uint8).numpy()
+    plain = find_cues(icn.classifier, image, icn.config, (0, 2)).maps
+    peaks = dataclasses.replace(icn.config.icn.peaks, gamma=0.5)
+    config = dataclasses.replace(icn.config, icn=dataclasses.replace(icn.config.icn, peaks=peaks))
+    weaker = find_cues(icn.classifier, image, config, (0, 2)).maps
+    assert len(plain)
+    torch.testing.assert_close(weaker, plain.sqrt())
 
 
 def test_cues(icn):
