@@ -52,12 +52,17 @@ STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
 
 
 def evaluated(
-    labeler: Labeler, source: Path, console: Console, split: str | None = None
+    labeler: Labeler,
+    source: Path,
+    console: Console,
+    split: str | None = None,
+    paint_score: float | None = None,
 ) -> tuple[Evaluator, float]:
     """What one module does on a dataset, and its seconds per image (without stored proposals)."""
     dataset = load_dataset(source, split=split, classes=labeler.classes)
     truth = dataset_truth(source, dataset)
-    evaluator = Evaluator(labeler.classes, labeler.config.detection.paint_score)
+    least = labeler.config.detection.paint_score if paint_score is None else paint_score
+    evaluator = Evaluator(labeler.classes, least)
     seconds = 0.0
     title = f"module {labeler.module}"
     for record in track(dataset.records, title, len(dataset), console):
@@ -112,6 +117,7 @@ class Task:
     source: Path
     split: str | None
     quiet: bool
+    paint_score: float | None
 
     def __call__(self) -> tuple[Evaluator, float]:
         """Runs it; one thread where it is not alone."""
@@ -119,7 +125,8 @@ class Task:
             torch.set_num_threads(1)
         store = None if self.proposals is None else ProposalStore.open(self.proposals)
         labeler = Labeler(self.checkpoint, module=self.module, use_tags=False, proposals=store)
-        return evaluated(labeler, self.source, Console(stderr=True, quiet=self.quiet), self.split)
+        console = Console(stderr=True, quiet=self.quiet)
+        return evaluated(labeler, self.source, console, self.split, self.paint_score)
 
 
 def run_all(tasks: Sequence[Task], workers: int) -> list[tuple[Evaluator, float]]:
@@ -205,6 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--proposals", type=Path, nargs="*", default=[], help="of DEV, by run")
     parser.add_argument("--train", type=Path, help="what the runs learned from, with boxes")
     parser.add_argument("--train-split", help="part of TRAIN")
+    parser.add_argument("--paint-score", type=float, help="in place of the checkpoints' own")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
@@ -217,7 +225,15 @@ def main(arguments: list[str] | None = None) -> None:
     stages = [s for s in STAGES if all((run / s[0]).exists() for run in options.runs)]
     titles = [title + suffix for _, suffix in stages for title in ROWS]
     tasks = [
-        Task(run / name, number, store, options.dev, options.split, options.workers > 1)
+        Task(
+            run / name,
+            number,
+            store,
+            options.dev,
+            options.split,
+            options.workers > 1,
+            options.paint_score,
+        )
         for run, store in zip(options.runs, stores, strict=True)
         for name, _ in stages
         for number in range(1, 5)
