@@ -87,9 +87,7 @@ def limited(keep: Tensor, labels: Tensor, tags: Sequence[int], limit: int) -> Te
         tags: Classes that are known to be there.
         limit: How many are wanted.
     """
-    chosen = torch.zeros(len(keep), dtype=torch.bool, device=keep.device)
-    for tag in tags:
-        chosen[(labels[keep] == tag).nonzero().flatten()[:1]] = True
+    chosen = _best_of(labels[keep], tags)
     others = (~chosen).nonzero().flatten()
     chosen[others[: max(limit - int(chosen.sum()), 0)]] = True
     return keep[chosen]
@@ -104,7 +102,12 @@ def sure_enough(scores: Tensor, labels: Tensor, least: float, tags: Sequence[int
         least: The score.
         tags: Classes that are known to be there.
     """
-    keep = scores >= least
+    return (scores >= least) | _best_of(labels, tags)
+
+
+def _best_of(labels: Tensor, tags: Sequence[int]) -> Tensor:
+    """Which of some detections [D], best first, is the first of a tag."""
+    best = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     for tag in tags:
-        keep[(labels == tag).nonzero().flatten()[:1]] = True
-    return keep
+        best[(labels == tag).nonzero().flatten()[:1]] = True
+    return best
