@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from pathlib import Path
 
 import pytest
 from tiny_cascade import one_thread, scene_data, tiny_config
@@ -25,6 +26,14 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def importable(tmp_path, monkeypatch):
+    """Lets worker processes find the package too, without the sources of labelpenet beside it."""
+    (tmp_path / "benchmarks").symlink_to(Path(ladder.__file__).parent)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_means_and_steps(runs, workers, capsys):
     scenes = str(runs / "0" / "scenes")
