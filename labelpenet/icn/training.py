@@ -7,7 +7,7 @@ is under way, `state.pt`. The same call on the same folder goes on where it was.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,16 +17,11 @@ from torch import Tensor, nn
 
 from labelpenet.config import Config
 from labelpenet.data import check_for_training, load_dataset
-from labelpenet.data.images import load_image
-from labelpenet.data.transforms import flip_image, resize_image, resized_shape, to_tensor
-from labelpenet.evaluation.files import dataset_truth
-from labelpenet.icn.cues import at_size, find_cues, match, propose_segments, union_of_best
+from labelpenet.icn.lessons import Teacher, drawn, load_at_network_size
 from labelpenet.icn.model import CLASSIFIER, NETWORK, Icn, load_icn, save_icn
-from labelpenet.icn.network import scaled
-from labelpenet.icn.store import Lesson, LessonStore
+from labelpenet.icn.store import LessonStore
 from labelpenet.models.cascade import CheckpointError
 from labelpenet.models.detection import Losses
-from labelpenet.progress import track
 from labelpenet.report.training import LOSSES, write_training_page
 from labelpenet.training.engine import Engine
 from labelpenet.training.examples import Example
@@ -34,7 +29,7 @@ from labelpenet.training.loop import STATE, Stage, Values, run_stage
 from labelpenet.training.optimization import Groups
 from labelpenet.training.trainer import refuse
 from labelpenet.training.trunk import fit_classifier, load_crop
-from labelpenet.types import Dataset, ImageRecord
+from labelpenet.types import Dataset
 
 CLASSIFIER_STAGE, NETWORK_STAGE = 6, 7  # behind the cascade's, in the log
 
@@ -109,6 +104,7 @@ class IcnTrainer:
         torch.manual_seed(config.seed)
         self.icn, self.done = self._resume()
         self.icn.to(self.engine.device)
+        self.teacher = Teacher(self.icn, config, dataset)
 
     def run(self) -> Path:
         """Trains what is not trained yet; returns the checkpoint."""
@@ -116,7 +112,7 @@ class IcnTrainer:
             self._train_classifier()
         if self.done < NETWORK and self.config.icn.network_steps:
             if not self.lessons.exists():
-                LessonStore.write(self.lessons, self._lessons())
+                LessonStore.write(self.lessons, self.teacher.lessons(self.console))
             self._train_network()
         self.icn.eval()
         return self.checkpoint(self.done)
@@ -183,68 +179,10 @@ class IcnTrainer:
             "peaks": F.binary_cross_entropy_with_logits(scores.peaks, truth),
         }, {}
 
-    def _lessons(self) -> Iterator[tuple[str, list[Lesson]]]:
-        self.icn.eval()
-        records, teach = self._curriculum()
-        for record in track(records, "pseudo labels", len(records), self.console):
-            yield record.name, teach(record)
-
-    def _curriculum(self) -> tuple[Sequence[ImageRecord], Callable[[ImageRecord], list[Lesson]]]:
-        if self.config.icn.saliency is None:
-            return self.dataset.records, self._pseudo_labels
-        salient = load_dataset(self.config.icn.saliency)
-        truth = dataset_truth(self.config.icn.saliency, salient)
-
-        def from_truth(record: ImageRecord) -> list[Lesson]:
-            known = truth.get(record.name)
-            if known is None or known.masks is None:
-                return []
-            return self._salient_instances(record, torch.from_numpy(known.masks))
-
-        return salient.records, from_truth
-
-    def _pseudo_labels(self, record: ImageRecord) -> list[Lesson]:
-        """Every peak of a tag, with the union of the segments that match its response map best."""
-        image = load_image(record.path)
-        cues = find_cues(self.icn.classifier, image, self.config, record.labels)
-        _, regions = propose_segments(image, self.config)
-        if len(cues.maps) == 0 or len(regions) == 0:
-            return []
-        matching = self.config.icn.matching
-        scores = match(cues.maps, regions, matching)
-        masks = [union_of_best(row, regions, matching.union) for row in scores]
-        return self._at_network_size(cues.labels, cues.maps, torch.stack(masks))
-
-    def _salient_instances(self, record: ImageRecord, masks: Tensor) -> list[Lesson]:
-        """Each salient instance with the response map of the highest IoU (3.2)."""
-        image = load_image(record.path)
-        cues = find_cues(self.icn.classifier, image, self.config, None)
-        maps = cues.maps
-        if len(maps) == 0 or len(masks) == 0:
-            return []
-        flat = at_size(maps, (masks.shape[1], masks.shape[2])).cpu().flatten(1)
-        inside = masks.flatten(1).float() @ flat.T
-        either = masks.flatten(1).sum(1)[:, None] + flat.sum(1) - inside
-        iou, best = (inside / either.clamp(min=1)).max(1)
-        seen = iou > 0
-        labels = torch.full((int(seen.sum()),), -1)
-        return self._at_network_size(labels, maps[best[seen]], masks[seen])
-
-    def _at_network_size(self, labels: Tensor, cues: Tensor, masks: Tensor) -> list[Lesson]:
-        shorter = self.config.icn.size
-        size, _ = resized_shape(masks.shape[1], masks.shape[2], shorter, 3 * shorter)
-        small = scaled(at_size(cues, size)).cpu()
-        shapes = at_size(masks.float(), size) >= 0.5
-        return [
-            Lesson(int(label), cue, shape)
-            for label, cue, shape in zip(labels, small, shapes, strict=True)
-            if bool(shape.any())
-        ]
-
     def _train_network(self) -> None:
         settings, network = self.config.icn, self.icn.network
         store = LessonStore(self.lessons)
-        known = {record.name: record for record in self._curriculum()[0]}
+        known = {record.name: record for record in self.teacher.records}
         records = [known[name] for name in store.names()]
         if not records:
             raise ValueError(f"{self.lessons}: expected a peak and its mask in at least one image")
@@ -265,7 +203,7 @@ class IcnTrainer:
             settings.network_steps,
             settings.network_batch,
             lambda _, examples: ({"mask": self._network_loss(store, examples)}, {}),
-            _load_at_network_size,
+            load_at_network_size,
         )
         run_stage(stage, self.config, self.engine, records, self.out, self.console)
         self._finish(NETWORK)
@@ -275,7 +213,7 @@ class IcnTrainer:
 
         Images of several sizes are padded to the largest; what is padded has no loss.
         """
-        lessons = [_drawn(store, example) for example in examples]
+        lessons = [drawn(store, example) for example in examples]
         height = max(example.size[0] for example in examples)
         width = max(example.size[1] for example in examples)
         device = self.engine.device
@@ -295,25 +233,6 @@ class IcnTrainer:
             F.binary_cross_entropy_with_logits(logits, truth, inside, reduction="sum")
             / inside.sum()
         )
-
-
-def _drawn(store: LessonStore, example: Example) -> tuple[Tensor, Tensor]:
-    """One of an image's lessons, as the example sees the image."""
-    name = example.record.name
-    index = int(torch.randint(store.count(name), (1,), generator=example.generator))
-    lesson = store.lesson(name, index)
-    cue, mask = lesson.cue, lesson.mask
-    return (cue.flip(1), mask.flip(1)) if example.flipped else (cue, mask)
-
-
-def _load_at_network_size(
-    record: ImageRecord, config: Config, generator: torch.Generator
-) -> Example:
-    """An image at the network's size, flipped by chance."""
-    shorter = config.icn.size
-    image, scale = resize_image(to_tensor(load_image(record.path)), shorter, 3 * shorter)
-    flipped = config.train.flip and bool(torch.rand(1, generator=generator) < 0.5)
-    return Example(record, flip_image(image) if flipped else image, scale, flipped, generator)
 
 
 def _is_first(name: str) -> bool:

@@ -203,6 +203,6 @@ def test_settings_change_what_is_compared():
 def test_trainer_wants_a_peak(scenes, tmp_path, monkeypatch):
     dataset = load_dataset(scenes, split="train")
     trainer = IcnTrainer(icn_config(), dataset, tmp_path)
-    monkeypatch.setattr(trainer, "_pseudo_labels", lambda record: [])
+    monkeypatch.setattr(trainer.teacher, "_teach", lambda record: [])
     with pytest.raises(ValueError, match="expected a peak and"):
         trainer.run()
