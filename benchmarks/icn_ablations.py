@@ -129,12 +129,13 @@ class Runs:
             checkpoint, changes = self._train(name), TRAINED[name]
         else:
             checkpoint, changes = self._train(FULL), INFERRED[name]
-        labeler = IcnLabeler(checkpoint, use_tags=False, config=self.settings(*changes))
+        overrides = [*self._options.overrides, *changes]
+        labeler = IcnLabeler(checkpoint, use_tags=False, overrides=overrides)
         return self._figures(labeler)
 
     def _figures(self, labeler: IcnLabeler | Labeler) -> dict[str, float]:
         dev, split = self._options.dev, self._options.dev_split
-        result, seconds = evaluate_module(labeler, dev, self._console, split)  # type: ignore[arg-type]
+        result, seconds = evaluate_module(labeler, dev, self._console, split)
         return figures(result) | {"s/image": seconds}
 
     def _train(self, name: str) -> Path:
@@ -148,7 +149,7 @@ class Runs:
 
     def pictures(self, path: Path) -> None:
         """Photo, response maps, enhanced maps and segments of some images, a row each."""
-        labeler = IcnLabeler(self._train(FULL), config=self.full)
+        labeler = IcnLabeler(self._train(FULL), overrides=self._options.overrides)
         dev, split = self._options.dev, self._options.dev_split
         dataset = load_dataset(dev, split=split, classes=labeler.classes)
         rows = []

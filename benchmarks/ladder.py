@@ -38,10 +38,12 @@ from labelpenet.evaluation import (
 )
 from labelpenet.evaluation.files import dataset_truth
 from labelpenet.files import atomic_write
-from labelpenet.labeler import Labeler, propose
+from labelpenet.icn.labeler import IcnLabeler
+from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint
 from labelpenet.progress import track
 from labelpenet.training.targets import TargetStore
+from labelpenet.views import autocast
 
 from .machine import describe
 
@@ -51,18 +53,13 @@ ROWS = ("classification", "detection", "refinement", "segmentation")
 STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
 
 
-def evaluated(
-    labeler: Labeler,
-    source: Path,
-    console: Console,
-    split: str | None = None,
-    paint_score: float | None = None,
-) -> tuple[Evaluator, float]:
-    """What one module does on a dataset, and its seconds per image (without stored proposals)."""
+def evaluate_module(
+    labeler: Labeler | IcnLabeler, source: Path, console: Console, split: str | None = None
+) -> tuple[Evaluation, float]:
+    """The figures of one module, or of an ICN, and its seconds per image."""
     dataset = load_dataset(source, split=split, classes=labeler.classes)
     truth = dataset_truth(source, dataset)
-    least = labeler.config.detection.paint_score if paint_score is None else paint_score
-    evaluator = Evaluator(labeler.classes, least)
+    evaluator = Evaluator(labeler.classes, labeler.config.detection.paint_score)
     seconds = 0.0
     title = f"module {labeler.module}"
     for record in track(dataset.records, title, len(dataset), console):
@@ -71,21 +68,38 @@ def evaluated(
         found = labeler(image, (), record.name).instances
         seconds += time.perf_counter() - began
         scores = None
-        if labeler.module == 1:
-            store = labeler.proposals
-            known = store is not None and record.name in store
-            boxes = store[record.name] if known else propose(image, labeler.config)
+        if isinstance(labeler, Labeler) and labeler.module == 1:
+            boxes = labeler.propose(image, record.name, traced=True)
             scores = labeler.predictor.image_scores(image, boxes).cpu()
         evaluator.add(record.name, found, truth[record.name], scores)
-    return evaluator, seconds / len(dataset)
+    return evaluator.result(), seconds / len(dataset)
 
 
-def evaluate_module(
+def evaluate_cascade(
     labeler: Labeler, source: Path, console: Console, split: str | None = None
-) -> tuple[Evaluation, float]:
-    """The figures of one module, and its seconds per image."""
-    evaluator, seconds = evaluated(labeler, source, console, split)
-    return evaluator.result(), seconds
+) -> list[tuple[Evaluator, float]]:
+    """What each module finds, one pass of the trunk for all, and its seconds per image."""
+    dataset = load_dataset(source, split=split, classes=labeler.classes)
+    truth = dataset_truth(source, dataset)
+    paint_score = labeler.config.detection.paint_score
+    evaluators = [Evaluator(labeler.classes, paint_score) for _ in ROWS]
+    seconds = [0.0] * len(ROWS)
+    predictor = labeler.predictor
+    for record in track(dataset.records, str(labeler.checkpoint), len(dataset), console):
+        image = load_image(record.path)
+        boxes = labeler.propose(image, record.name, traced=True)
+        began = time.perf_counter()
+        with autocast(labeler.config, predictor.device):
+            views = predictor.views([image])[0]
+            maps = predictor.maps(views, image, None)
+            shared = time.perf_counter() - began
+            scores = predictor.presence(views, boxes, maps).cpu()
+            for k, evaluator in enumerate(evaluators):
+                began = time.perf_counter()
+                found = predictor.answer(views, image, boxes, k + 1, None, maps).instances
+                seconds[k] += shared + time.perf_counter() - began
+                evaluator.add(record.name, found, truth[record.name], None if k else scores)
+    return [(one, s / len(dataset)) for one, s in zip(evaluators, seconds, strict=True)]
 
 
 def figures(result: Evaluation) -> dict[str, float]:
@@ -109,27 +123,29 @@ def figures(result: Evaluation) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Task:
-    """One module of one checkpoint on all photos."""
+    """All modules of one checkpoint on all photos."""
 
     checkpoint: Path
-    module: int
     proposals: Path | None
     source: Path
     split: str | None
+    overrides: tuple[str, ...]
     quiet: bool
-    paint_score: float | None
 
-    def __call__(self) -> tuple[Evaluator, float]:
+    def __call__(self) -> list[tuple[Evaluator, float]]:
         """Runs it; one thread where it is not alone."""
         if self.quiet:
             torch.set_num_threads(1)
         store = None if self.proposals is None else ProposalStore.open(self.proposals)
-        labeler = Labeler(self.checkpoint, module=self.module, use_tags=False, proposals=store)
-        console = Console(stderr=True, quiet=self.quiet)
-        return evaluated(labeler, self.source, console, self.split, self.paint_score)
+        labeler = Labeler(
+            self.checkpoint, use_tags=False, proposals=store, overrides=self.overrides
+        )
+        return evaluate_cascade(
+            labeler, self.source, Console(stderr=True, quiet=self.quiet), self.split
+        )
 
 
-def run_all(tasks: Sequence[Task], workers: int) -> list[tuple[Evaluator, float]]:
+def run_all(tasks: Sequence[Task], workers: int) -> list[list[tuple[Evaluator, float]]]:
     """Their answers, in order."""
     if workers == 1:
         return [task() for task in tasks]
@@ -212,7 +228,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--proposals", type=Path, nargs="*", default=[], help="of DEV, by run")
     parser.add_argument("--train", type=Path, help="what the runs learned from, with boxes")
     parser.add_argument("--train-split", help="part of TRAIN")
-    parser.add_argument("--paint-score", type=float, help="in place of the checkpoints' own")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        help="section.key=value in place of the checkpoints' settings",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
@@ -227,19 +249,20 @@ def main(arguments: list[str] | None = None) -> None:
     tasks = [
         Task(
             run / name,
-            number,
             store,
             options.dev,
             options.split,
+            tuple(options.overrides),
             options.workers > 1,
-            options.paint_score,
         )
         for run, store in zip(options.runs, stores, strict=True)
         for name, _ in stages
-        for number in range(1, 5)
     ]
     answers = run_all(tasks, options.workers)
-    by_run = [answers[i : i + len(titles)] for i in range(0, len(answers), len(titles))]
+    by_run = [
+        [row for one in answers[i : i + len(stages)] for row in one]
+        for i in range(0, len(answers), len(stages))
+    ]
     rows = {
         title: [figures(run[k][0].result()) | {"s/image": run[k][1]} for run in by_run]
         for k, title in enumerate(titles)
@@ -256,7 +279,9 @@ def main(arguments: list[str] | None = None) -> None:
         "what": "each module on the same photos, tags not used; means over the runs",
         "note": options.note,
         "machine": describe(),
-        "config": load_checkpoint(options.runs[0] / stages[0][0])[0].config.to_dict(),
+        "config": load_checkpoint(options.runs[0] / stages[0][0], options.overrides)[
+            0
+        ].config.to_dict(),
         "ladder": means,
         "runs": rows,
         "steps": {step: {k: asdict(v) for k, v in row.items()} for step, row in steps.items()},

@@ -82,7 +82,7 @@ _PLACES: tuple[tuple[str, Any, str], ...] = (
     (LAYERS, classification.ClassificationModule, "forward"),
     (CONVOLUTIONS, nn.Sequential, "forward"),
     (POOLING, classification, "pool"),
-    (GROUPING, inference, "image_probability"),
+    (GROUPING, inference, "image_log_probabilities"),
     (GROUPING, inference, "tagged_proposals"),
     (GROUPING, inference, "tagged_candidates"),
     (MAPS, candidates, "heat_maps"),

@@ -72,7 +72,8 @@ def class_maps(
         places: What the classifier of places says of the same cells, [C + 1, h, w]: a map is then
             the geometric mean of both classifiers' probabilities.
         tags: The classes that are there; places compete among these and background. None lets
-            every class compete, each as likely as the image is to hold it.
+            every class compete: the others as likely as the image is to hold them, and the map's
+            own as if it were there.
     """
     shape = tuple(-(-side // CELL) for side in size)
     said = torch.stack([own.float().mean((1, 2)) for own in logits])
@@ -85,13 +86,24 @@ def class_maps(
             prior = torch.zeros_like(probability)
             prior[list(tags)] = 1
         odds = torch.cat((prior, prior.new_ones(1))).log()[:, None, None]
-        shares = [torch.softmax(own.float() + odds, 0)[:-1] for own in places]
+        shares = [
+            _given_presence(torch.softmax(own.float() + odds, 0)[:-1], prior) for own in places
+        ]
         cells = [(own * share).sqrt() for own, share in zip(cells, shares, strict=True)]
     maps = [
         _laid(own, frame, grid, (shape[0], shape[1]))
         for own, frame in zip(cells, frames, strict=True)
     ]
     return ClassMaps(probability, torch.stack(maps).mean(0), size)
+
+
+def _given_presence(share: Tensor, prior: Tensor) -> Tensor:
+    """Shares [C, h, w] of classes of these priors [C] -> of each one as if its own were 1.
+
+    Bayes: odds of a share, over the prior's factor; a class that cannot be there has none.
+    """
+    own = share / prior.clamp(min=torch.finfo(prior.dtype).tiny)[:, None, None]
+    return own / (own + 1 - share)
 
 
 def _laid(cells: Tensor, frame: Frame, grid: Grid, shape: tuple[int, int]) -> Tensor:

@@ -14,7 +14,6 @@ from labelpenet.calibration import (
     Candidate,
     Proposals,
     calibrate,
-    owners,
     refine_masks,
     scale_to_one,
 )
@@ -22,11 +21,12 @@ from labelpenet.candidates import Seen, tagged_candidates, tagged_proposals
 from labelpenet.class_maps import ClassMaps
 from labelpenet.config import GroupScore
 from labelpenet.icn.attention import icn_attention
+from labelpenet.mask_confidence import mask_confidence
 from labelpenet.mask_nms import mask_nms
 from labelpenet.models.backbones import FcHead
 from labelpenet.models.boxes import clip
 from labelpenet.models.cascade import Cascade
-from labelpenet.models.classification import HeadOutput
+from labelpenet.models.classification import HeadOutput, image_log_probabilities
 from labelpenet.models.detection import DetectionModule, Detections
 from labelpenet.models.ranking import sure_enough
 from labelpenet.models.segmentation import SegmentationModule
@@ -34,16 +34,12 @@ from labelpenet.ops import (
     PositiveWeights,
     RegionMasks,
     positive_weights,
-    project_attention,
     selective_search_regions,
 )
 from labelpenet.quality import peak_support, score_margin
 from labelpenet.types import Instances, Labelling, Quality
 from labelpenet.views import View, autocast, see
-from labelpenet.whole_image import WholeImage, image_probability
-
-# Masks of a detection's best members are summed; more of them change nothing but the time.
-_MASK_MEMBERS = 8
+from labelpenet.whole_image import WholeImage
 
 
 class Predictor:
@@ -82,7 +78,9 @@ class Predictor:
         """
         self.cascade.module(module)  # refuses a number that is no module
         with autocast(self.config, self.device):
-            return self.answer(self._views(image), image, proposals, module, tags)
+            views = self.views([image])[0]
+            maps = self.maps(views, image, tags)
+            return self.answer(views, image, proposals, module, tags, maps)
 
     @torch.no_grad()
     def answer(
@@ -92,8 +90,9 @@ class Predictor:
         proposals: np.ndarray,
         module: int,
         tags: tuple[int, ...] | None,
+        maps: ClassMaps | None,
     ) -> Labelling:
-        """As a call, where the trunk's features are there already.
+        """As a call, where the trunk's features are there already: one pass for several modules.
 
         Args:
             views: Of the image, one or more.
@@ -101,22 +100,37 @@ class Predictor:
             proposals: [R, 4].
             module: Which module answers.
             tags: The classes that are there; None where that is unknown.
+            maps: Of the same views and tags.
         """
         if module == 1:
-            return self._classify(views, image, proposals, tags)
+            return self._classify(views, image, proposals, tags, maps)
         if module == 2:
-            return self._detect(views, image, proposals, tags)
-        return self._segment(views, image, proposals, module, tags)
+            return self._detect(views, image, proposals, tags, maps)
+        return self._segment(views, image, proposals, module, tags, maps)
 
     @torch.no_grad()
     def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
-        """p^ [C] of eq. 1: how likely each class is in the image."""
+        """How likely each class is in the image [C]."""
         with autocast(self.config, self.device):
-            boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
-            views = self._views(image)
-            output = self._classification_head(views, boxes)
-            maps = self.whole.maps(views, image, None)
-        return image_probability(output, maps)
+            views = self.views([image])[0]
+            return self.presence(views, proposals, self.maps(views, image, None))
+
+    @torch.no_grad()
+    def presence(
+        self, views: Sequence[View], proposals: np.ndarray, maps: ClassMaps | None
+    ) -> Tensor:
+        """As image_scores: what the class maps say; p^ of eq. 1 where there are none."""
+        if maps is not None:
+            return maps.probability
+        boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
+        return image_log_probabilities(self._classification_head(views, boxes)).exp()
+
+    @torch.no_grad()
+    def maps(
+        self, views: Sequence[View], image: np.ndarray, tags: tuple[int, ...] | None
+    ) -> ClassMaps | None:
+        """Where the whole-image classifier sees each class; None where no rule asks for it."""
+        return self.whole.maps(views, image, tags)
 
     def _found(
         self,
@@ -141,9 +155,6 @@ class Predictor:
         with autocast(self.config, self.device):
             return see(self.cascade.trunk, images, self.config, self.device)
 
-    def _views(self, image: np.ndarray) -> list[View]:
-        return self.views([image])[0]
-
     def _classification_head(self, views: Sequence[View], boxes: Tensor) -> HeadOutput:
         """What module 1 says of the proposals, on average; the activations are the first view's."""
         outputs: list[HeadOutput] = [
@@ -160,21 +171,21 @@ class Predictor:
         image: np.ndarray,
         proposals: np.ndarray,
         tags: tuple[int, ...] | None,
+        maps: ClassMaps | None,
     ) -> Labelling:
         size = (image.shape[0], image.shape[1])
         if len(proposals) == 0:
             return Labelling(Instances.empty(*size), 1)
         boxes = torch.from_numpy(proposals[: self.config.proposals.limit]).to(self.device)
         output = self._classification_head(views, boxes)
-        maps = self.whole.maps(views, image, tags)
-        probability = image_probability(output, maps)
         if tags is None:
-            found = probability >= self.config.detection.score_threshold
+            said = image_log_probabilities(output).exp() if maps is None else maps.probability
+            found = said >= self.config.detection.score_threshold
             classes = found.nonzero().flatten().tolist()
-            presence = probability[classes]  # the tag itself is a guess
+            presence = said[classes]  # the tag itself is a guess
         else:
             classes = list(tags)
-            presence = probability.new_ones(len(classes))
+            presence = output.logits.new_ones(len(classes))
         if not classes:
             return Labelling(Instances.empty(*size), 1)
         module = self.cascade.classification
@@ -216,10 +227,10 @@ class Predictor:
         image: np.ndarray,
         proposals: np.ndarray,
         tags: tuple[int, ...] | None,
+        maps: ClassMaps | None,
     ) -> Labelling:
         module = self.cascade.detection
         features = [module.stage5(view.trunk) for view in views]
-        maps = self.whole.maps(views, image, tags)
         found = self._found(module, features, views, maps, proposals, tags)
         head = Proposals(
             boxes=found.rois[found.entry_rois],
@@ -260,16 +271,18 @@ class Predictor:
         proposals: np.ndarray,
         number: int,
         tags: tuple[int, ...] | None,
+        maps: ClassMaps | None,
     ) -> Labelling:
         module = self.cascade.module(number)
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
         features = [part.stage5(view.trunk) for view in views]
-        maps = self.whole.maps(views, image, tags)
         found = self._found(part, features, views, maps, proposals, tags)
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.
-        confidence = scale_to_one(self._mask_confidence(module, views, found, image))
+        confidence = scale_to_one(
+            mask_confidence(module, views, found, (image.shape[0], image.shape[1]))
+        )
         masks, change = refine_masks(
             image,
             confidence,
@@ -298,32 +311,6 @@ class Predictor:
     def _distinct(self, instances: Instances) -> Instances:
         """Those whose masks are their own."""
         return instances.select(mask_nms(instances, self.config.detection.mask_nms))
-
-    def _mask_confidence(
-        self,
-        module: SegmentationModule,
-        views: Sequence[View],
-        found: Detections,
-        image: np.ndarray,
-    ) -> Tensor:
-        """[D, H, W] in [0, 1]: the score-weighted mean of the masks each detection suppressed."""
-        size = (image.shape[0], image.shape[1])
-        members = [m[:_MASK_MEMBERS] for m in found.members]
-        if not members:
-            return torch.zeros((0, *size), device=self.device)
-        entries, owner = torch.cat(members), owners(members)
-        rois = found.rois[found.entry_rois[entries]]
-        said = []
-        for view in views:
-            features = module.mask_features(view.trunk)
-            boxes = view.frame.boxes(rois)
-            logits = module.mask_logits(features, boxes, found.entry_labels[entries])
-            masks = torch.sigmoid(logits)
-            said.append(masks.flip(2) if view.frame.flipped else masks)
-        scores = found.entry_scores[entries]
-        total = torch.zeros(len(members), device=self.device).index_add(0, owner, scores)
-        weighted = torch.stack(said).mean(0) * (scores / total[owner])[:, None, None]
-        return project_attention(weighted.contiguous(), rois, owner, len(members), size).clamp(0, 1)
 
     def _positive(self, number: int, fc: FcHead, classifier: torch.nn.Linear) -> PositiveWeights:
         """W+ of a module's fc6, fc7 and classifier, made once, in the precision of its products."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from labelpenet.models.cascade import CheckpointError, load_checkpoint
 from labelpenet.ops import selective_search
 from labelpenet.quality import with_agreement
 from labelpenet.types import Labelling
+from labelpenet.views import View, autocast
 
 Photo = np.ndarray | Image.Image | str | os.PathLike[str]
 """What `Labeler.label` takes for a photo."""
@@ -61,6 +62,7 @@ class Labeler:
         proposals: Stored proposals; an image that is not in it has its own computed.
         agreement: Whether the other one of modules 3 and 4, where both are trained and one of them
             answers, finds its objects too: how far they agree is a figure of the labels' quality.
+        overrides: `section.key=value` in place of the checkpoint's settings, such as thresholds.
 
     Raises:
         CheckpointError: The file cannot be used, or `module` is not trained in it.
@@ -91,9 +93,10 @@ class Labeler:
         use_tags: bool = True,
         proposals: ProposalStore | None = None,
         agreement: bool = True,
+        overrides: Sequence[str] = (),
     ) -> None:
         checkpoint = Path(checkpoint)
-        cascade, trained = load_checkpoint(checkpoint)
+        cascade, trained = load_checkpoint(checkpoint, overrides)
         if trained == 0 or (module is not None and not 1 <= module <= trained):
             has = f"modules 1 to {trained}" if trained else "no trained module"
             raise CheckpointError(f"{checkpoint}: has {has}, asked for module {module}")
@@ -115,11 +118,22 @@ class Labeler:
         digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:12]
         source = "given tags" if self.use_tags else "guessed tags"
         compared = "" if self._other is None else f", compared with module {self._other}"
-        return f"checkpoint {digest}, module {self.module}, {source}{compared}"
+        settings = self.config.fingerprint()
+        return f"checkpoint {digest}, {settings}, module {self.module}, {source}{compared}"
 
-    def reads_proposals(self, traced: bool) -> bool:
-        """Whether the modules that answer need an image's proposals."""
-        return self.module == 1 or traced or self.config.detection.search_boxes > 0
+    def propose(self, image: np.ndarray, name: str, traced: bool) -> np.ndarray:
+        """Stored or new proposals [R, 4] of an image; none where no module that answers reads them.
+
+        Args:
+            image: [H, W, 3] uint8.
+            name: Finds stored ones.
+            traced: Whether module 1 answers too.
+        """
+        if not (self.module == 1 or traced or self.config.detection.search_boxes):
+            return np.zeros((0, 4), np.float32)
+        if self.proposals is not None and name in self.proposals:
+            return self.proposals[name]
+        return propose(image, self.config)
 
     def with_trace(self, names: Container[str]) -> Labeler:
         """Gives module 1's attention and heat-map too, for these images (a second pass)."""
@@ -181,19 +195,40 @@ class Labeler:
     def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
         """Labels one image [H, W, 3] uint8; `name` finds its stored proposals."""
         known = tags if self.use_tags and tags else None
-        boxes = np.zeros((0, 4), np.float32)
-        traced = name in self._traced and self.module > 1
-        if self.reads_proposals(traced):
-            stored = self.proposals is not None and name in self.proposals
-            boxes = self.proposals[name] if stored else propose(image, self.config)  # type: ignore[index]
-        result = self.predictor(image, boxes, self.module, known)
+        traced = name in self._traced
+        boxes = self.propose(image, name, traced)
+        with autocast(self.config, self.predictor.device):
+            views = self.predictor.views([image])[0]
+            return self.labelling(views, image, boxes, known, traced)
+
+    def labelling(
+        self,
+        views: Sequence[View],
+        image: np.ndarray,
+        proposals: np.ndarray,
+        tags: tuple[int, ...] | None,
+        traced: bool,
+    ) -> Labelling:
+        """What the modules that are asked say of an image that the trunk has seen.
+
+        Args:
+            views: Of the image, under the precision of the settings.
+            image: [H, W, 3] uint8.
+            proposals: [R, 4], where a module reads them.
+            tags: The classes that are there; None where that is unknown.
+            traced: Give module 1's attention and heat-map too.
+        """
+        maps = self.predictor.maps(views, image, tags)
+
+        def answer(module: int) -> Labelling:
+            return self.predictor.answer(views, image, proposals, module, tags, maps)
+
+        result = answer(self.module)
         if self._other is not None:
-            other = self.predictor(image, boxes, self._other, known).instances
-            instances = with_agreement(result.instances, other)
-            result = dataclasses.replace(result, instances=instances)
-        if traced:
-            first = self.predictor(image, boxes, 1, known)
-            return Labelling(result.instances, result.module, first.maps | result.maps)
+            other = answer(self._other).instances
+            result = dataclasses.replace(result, instances=with_agreement(result.instances, other))
+        if traced and self.module > 1:
+            result = dataclasses.replace(result, maps=answer(1).maps | result.maps)
         return result
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from labelpenet.class_maps import ClassMaps, class_maps
 from labelpenet.models.cascade import Cascade
-from labelpenet.models.classification import HeadOutput, image_log_probabilities
 from labelpenet.models.ranking import Prior
 from labelpenet.views import View, resized
 
@@ -71,9 +70,3 @@ class WholeImage:
             fit if rules.map_weight else None,
             seen.probability**rules.image_prior if present else None,
         )
-
-
-def image_probability(output: HeadOutput, maps: ClassMaps | None) -> Tensor:
-    """How likely each class is in the image [C]: p^ of eq. 1, averaged with the maps' own."""
-    probability = image_log_probabilities(output).exp()
-    return probability if maps is None else (probability + maps.probability) / 2

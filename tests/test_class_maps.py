@@ -224,8 +224,9 @@ def test_places_share_a_cell_among_tags_and_background():
     one = class_maps(*views, places=[places], tags=(1,))
     assert one.maps[:, 0, 0].tolist() == pytest.approx([0, (0.5 / 3) ** 0.5])
     unknown = class_maps(*views, places=[places])
-    # both classes are there with probability 1/2: shares 1.5 and 0.5 of 4
-    assert unknown.maps[:, 0, 0].tolist() == pytest.approx([(0.5 * 1.5 / 4) ** 0.5, 0.25])
+    # the other class is there with probability 1/2: shares 3 / (3 + 0.5 + 2), 1 / (1 + 1.5 + 2)
+    wanted = [(0.5 * 3 / 5.5) ** 0.5, (0.5 / 4.5) ** 0.5]
+    assert unknown.maps[:, 0, 0].tolist() == pytest.approx(wanted)
 
 
 def test_seeds_are_exclusive_and_repeatable():

@@ -15,6 +15,7 @@ from labelpenet.cli.app import (
     Images,
     LabelsPath,
     Method,
+    Overrides,
     Source,
     Split,
     Stored,
@@ -90,6 +91,7 @@ def label(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Try the images that failed again.")
     ] = False,
+    overrides: Overrides = None,
 ) -> None:
     """Write instance masks for every image into a label store: Parquet files.
 
@@ -111,6 +113,7 @@ def label(
             device,
             agreement,
             None if method is None else method.value,
+            tuple(overrides or ()),
         ),
         split=split,
         options=Options(

@@ -15,7 +15,7 @@ from labelpenet.config.calibration import (
 )
 from labelpenet.config.detection import DetectionConfig
 from labelpenet.config.icn import IcnConfig, MatchingConfig, PeakConfig
-from labelpenet.config.load import ConfigError, config_from_dict, load_config, presets
+from labelpenet.config.load import ConfigError, config_from_dict, load_config, override, presets
 from labelpenet.config.settings import BackboneName, Config, ModelConfig, ProposalConfig
 from labelpenet.config.train import Optimizer, TrainConfig
 
@@ -39,5 +39,6 @@ __all__ = [
     "TrainConfig",
     "config_from_dict",
     "load_config",
+    "override",
     "presets",
 ]

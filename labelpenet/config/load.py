@@ -49,18 +49,23 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] = ())
         0.4
     """
     values = {} if source is None else _read(source)
-    for override in overrides:
-        key, equals, text = override.partition("=")
+    override(values, overrides)
+    return config_from_dict(values, "defaults" if source is None else str(source))
+
+
+def override(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Sets `section.key=value` in plain values of a Config; raises ConfigError where none is."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"override {override!r}: expected section.key=value")
-        node: dict[str, Any] = values
+            raise ConfigError(f"override {text!r}: expected section.key=value")
+        node = values
         *sections, last = key.strip().split(".")
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"override {override!r}: {section} is a value, not a section")
-        node[last] = _parse(text, override)
-    return config_from_dict(values, "defaults" if source is None else str(source))
+                raise ConfigError(f"override {text!r}: {section} is a value, not a section")
+        node[last] = _parse(value, text)
 
 
 def config_from_dict(values: Mapping[str, Any], origin: str = "config") -> Config:

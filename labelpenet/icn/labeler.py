@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from labelpenet.config import Config
 from labelpenet.icn.model import load_icn
 from labelpenet.icn.predictor import MODULE, IcnPredictor
 from labelpenet.labeler import usable_device
@@ -24,7 +23,7 @@ class IcnLabeler:
         use_tags: Whether an image's tags are taken as true: nothing else is found then. Without,
             the classifier guesses them.
         device: Where the networks run.
-        config: Settings to run with, such as other steps; None are the checkpoint's own.
+        overrides: `section.key=value` in place of the checkpoint's settings, such as other steps.
 
     Raises:
         CheckpointError: The file cannot be used.
@@ -39,14 +38,14 @@ class IcnLabeler:
         *,
         use_tags: bool = True,
         device: str | torch.device = "cpu",
-        config: Config | None = None,
+        overrides: Sequence[str] = (),
     ) -> None:
-        icn, _ = load_icn(checkpoint)
+        icn, _ = load_icn(checkpoint, overrides)
         self.classes = icn.classes
-        self.config = icn.config if config is None else config
+        self.config = icn.config
         self.use_tags = use_tags
         self.checkpoint = Path(checkpoint)
-        self.predictor = IcnPredictor(icn.to(usable_device(device)), self.config)
+        self.predictor = IcnPredictor(icn.to(usable_device(device)))
 
     @property
     def job(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from labelpenet.config import Config, config_from_dict
+from labelpenet.config import Config, config_from_dict, override
 from labelpenet.files import atomic_write
 from labelpenet.icn.classifier import PeakClassifier
 from labelpenet.icn.network import CueNetwork
@@ -69,8 +70,12 @@ def is_icn(path: Path) -> bool:
     return isinstance(content, dict) and content.get("method") == METHOD
 
 
-def load_icn(path: Path) -> tuple[Icn, int]:
+def load_icn(path: Path, overrides: Sequence[str] = ()) -> tuple[Icn, int]:
     """Reads a checkpoint; nothing in it is executed.
+
+    Args:
+        path: Written by training.
+        overrides: `section.key=value` in place of its own settings, such as those of inference.
 
     Returns:
         The networks in evaluation mode, and how far they are trained.
@@ -93,6 +98,7 @@ def load_icn(path: Path) -> tuple[Icn, int]:
     try:
         values: dict[str, Any] = dict(content["config"])
         values["model"] = values["model"] | {"weights": None}
+        override(values, overrides)
         classes, trained = content["classes"], content["trained"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"classes: expected a list of names, got {classes!r}")

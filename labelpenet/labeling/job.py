@@ -35,6 +35,7 @@ class LabelerSettings:
         device: Where the network runs.
         agreement: Whether modules 3 and 4 are compared, see Labeler.
         method: Refuses a checkpoint of another one, "cascade" or "icn"; None takes either.
+        overrides: `section.key=value` in place of the checkpoint's settings.
     """
 
     checkpoint: Path
@@ -44,6 +45,7 @@ class LabelerSettings:
     device: str = "cpu"
     agreement: bool = True
     method: str | None = None
+    overrides: tuple[str, ...] = ()
 
     def labeler(self) -> Labeler | IcnLabeler:
         """Loads the checkpoint; raises as Labeler."""
@@ -55,7 +57,12 @@ class LabelerSettings:
             if self.module is not None or self.proposals is not None:
                 wrong = "an ICN has no modules and finds its own segments"
                 raise ValueError(f"{self.checkpoint}: {wrong}")
-            return IcnLabeler(self.checkpoint, use_tags=self.use_tags, device=self.device)
+            return IcnLabeler(
+                self.checkpoint,
+                use_tags=self.use_tags,
+                device=self.device,
+                overrides=self.overrides,
+            )
         return Labeler(
             self.checkpoint,
             module=self.module,
@@ -63,6 +70,7 @@ class LabelerSettings:
             proposals=None if self.proposals is None else ProposalStore.open(self.proposals),
             device=self.device,
             agreement=self.agreement,
+            overrides=self.overrides,
         )
 
     def __call__(self) -> PhotoLabeler:

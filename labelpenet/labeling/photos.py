@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,8 +10,7 @@ import numpy as np
 import torch
 
 from labelpenet.icn.labeler import IcnLabeler
-from labelpenet.labeler import Labeler, propose
-from labelpenet.quality import with_agreement
+from labelpenet.labeler import Labeler
 from labelpenet.types import Instances, Labelling
 from labelpenet.views import View, autocast
 
@@ -62,12 +60,7 @@ class CascadeLabeler:
 
     def propose(self, image: np.ndarray, name: str, traced: bool) -> np.ndarray:
         """Stored proposals or new ones, where a module reads them."""
-        labeler = self._labeler
-        if not labeler.reads_proposals(traced):
-            return np.zeros((0, 4), np.float32)
-        if labeler.proposals is not None and name in labeler.proposals:
-            return labeler.proposals[name]
-        return propose(image, labeler.config)
+        return self._labeler.propose(image, name, traced)
 
     @torch.no_grad()
     def __call__(self, photos: Sequence[Photo]) -> list[Labelling]:
@@ -80,17 +73,7 @@ class CascadeLabeler:
     def _label(self, photo: Photo, views: Sequence[View]) -> Labelling:
         labeler = self._labeler
         tags = photo.tags if labeler.use_tags and photo.tags else None
-
-        def answer(module: int) -> Labelling:
-            return labeler.predictor.answer(views, photo.image, photo.proposals, module, tags)
-
-        result = answer(labeler.module)
-        if labeler._other is not None:
-            other = answer(labeler._other).instances
-            result = dataclasses.replace(result, instances=with_agreement(result.instances, other))
-        if photo.traced and labeler.module > 1:
-            result = dataclasses.replace(result, maps=answer(1).maps | result.maps)
-        return result
+        return labeler.labelling(views, photo.image, photo.proposals, tags, photo.traced)
 
 
 class IcnPhotoLabeler:

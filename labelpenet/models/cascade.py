@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from labelpenet.config import Config, config_from_dict
+from labelpenet.config import Config, config_from_dict, override
 from labelpenet.data.transforms import normalize
 from labelpenet.files import atomic_write
 from labelpenet.models.backbones import build_backbone
@@ -134,8 +135,12 @@ def save_checkpoint(path: Path, cascade: Cascade, trained: int) -> None:
             raise hidden if isinstance(hidden, OSError) else error from None
 
 
-def load_checkpoint(path: Path) -> tuple[Cascade, int]:
+def load_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Cascade, int]:
     """Reads a checkpoint; nothing in it is executed.
+
+    Args:
+        path: Written by training.
+        overrides: `section.key=value` in place of its own settings, such as those of inference.
 
     Returns:
         The cascade in evaluation mode, and how many of its modules are trained (0 to 4).
@@ -156,6 +161,7 @@ def load_checkpoint(path: Path) -> tuple[Cascade, int]:
         values = dict(content["config"])
         # The checkpoint holds every weight itself; the file it once started from may be gone.
         values["model"] = values["model"] | {"weights": None}
+        override(values, overrides)
         classes, trained = content["classes"], content["trained"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"classes: expected a list of names, got {classes!r}")

@@ -123,8 +123,9 @@ class ForwardBackward:
                     )
                 ).numpy()
                 tags = example.record.labels
-                view = View(trunk.detach(), Frame(example.size))
-                answer = predictor.answer([view], image, boxes, number, tags)
+                views = [View(trunk.detach(), Frame(example.size))]
+                maps = predictor.maps(views, image, tags)
+                answer = predictor.answer(views, image, boxes, number, tags, maps)
                 score = self.config.detection.label_score
                 found.append(keep_for_training(answer.instances, score, tags))
         return found
