@@ -89,6 +89,8 @@ class Runs:
 
     def row(self, name: str) -> dict[str, float]:
         """The figures of an ablation: trained, evaluated, or read from an earlier call."""
+        if name in INFERRED and self.settings(*INFERRED[name]) == self.full:
+            return self.row(FULL)
         return self._kept(name, lambda: self._evaluate(name))
 
     def attention(self, kind: str, cascade: Path) -> dict[str, float]:
