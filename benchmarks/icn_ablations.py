@@ -13,7 +13,6 @@ benchmarks/results/<name>.json, OUT/pictures.jpg, and prints the table: the mean
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -31,7 +30,6 @@ from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.icn.model import CLASSIFIER, Icn, load_icn, save_icn
 from labelpenet.icn.training import train_icn
 from labelpenet.labeler import Labeler
-from labelpenet.models.cascade import load_checkpoint, save_checkpoint
 
 from .ladder import RESULTS, evaluate_module, figures, markdown
 from .machine import describe
@@ -94,25 +92,24 @@ class Runs:
         return self._kept(name, lambda: self._evaluate(name))
 
     def attention(self, kind: str, cascade: Path) -> dict[str, float]:
-        """The figures of a cascade's module 1 with another source of attention."""
+        """The figures of a cascade's module 1 whose masks come from one source of attention."""
 
         def evaluate() -> dict[str, float]:
-            loaded, trained = load_checkpoint(cascade)
-            icn = dataclasses.replace(loaded.config.icn, attention_checkpoint=self._train(FULL))
-            calibration = dataclasses.replace(loaded.config.calibration, attention=kind)
-            loaded.config = dataclasses.replace(loaded.config, icn=icn, calibration=calibration)
-            path = self.folder / f"cascade-{kind}.pt"
-            save_checkpoint(path, loaded, trained)
             store = self._options.proposals
             labeler = Labeler(
-                path,
+                cascade,
                 module=1,
                 use_tags=False,
                 proposals=None if store is None else ProposalStore.open(store),
+                overrides=[
+                    f"icn.attention_checkpoint={json.dumps(str(self._train(FULL)))}",
+                    f"calibration.attention={kind}",
+                    "calibration.combine=attention",
+                ],
             )
             return self._figures(labeler)
 
-        return self._kept(f"module 1, {kind} attention", evaluate)
+        return self._kept(f"module 1, masks from {kind}", evaluate)
 
     def _kept(self, name: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
         path = self.folder / "rows" / f"{name.replace(' ', '-').replace(',', '')}.json"
@@ -220,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
             rows.setdefault(name, {})[seed] = runs.row(name)
         for kind in ATTENTION if options.cascade is not None else ():
             figure = runs.attention(kind, options.cascade)
-            rows.setdefault(f"module 1, {kind} attention", {})[seed] = figure
+            rows.setdefault(f"module 1, masks from {kind}", {})[seed] = figure
     Runs(options, seeds[0], console).pictures(options.out / "pictures.jpg")
     means = {
         name: {

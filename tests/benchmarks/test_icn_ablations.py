@@ -35,7 +35,7 @@ def table(tmp_path_factory):
 
 def test_rows(table):
     folder, _, content = table
-    attention = [f"module 1, {kind} attention" for kind in ("excitation", "prm", "icn")]
+    attention = [f"module 1, masks from {kind}" for kind in ("excitation", "prm", "icn")]
     assert list(content["ladder"]) == [*NAMES, *attention]
     assert all("mIoU" in row["0"] for row in content["rows"].values())
     assert (folder / "runs" / "pictures.jpg").exists()
