@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
@@ -111,15 +110,6 @@ class Labeler:
         self.checkpoint = checkpoint
         self._traced: Container[str] = ()
         self.predictor = Predictor(cascade.to(usable_device(device)))
-
-    @property
-    def job(self) -> str:
-        """What decides the labels, in words: another job's leftovers are not mixed with these."""
-        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:12]
-        source = "given tags" if self.use_tags else "guessed tags"
-        compared = "" if self._other is None else f", compared with module {self._other}"
-        settings = self.config.fingerprint()
-        return f"checkpoint {digest}, {settings}, module {self.module}, {source}{compared}"
 
     def propose(self, image: np.ndarray, name: str, traced: bool) -> np.ndarray:
         """Stored or new proposals [R, 4] of an image; none where no module that answers reads them.

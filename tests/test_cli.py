@@ -211,6 +211,16 @@ def test_another_checkpoint_is_refused(work, labelled, main):
     for part in ("another job", "job.checkpoint: there", "job.module: there 4, asked for 3"):
         assert part in lines[0]
     assert main(*words, work / "run" / "module4.pt", "--no-tags")[0] == 2
+    status, lines = main(*words, work / "run" / "module4.pt", "--set", "detection.limit=3")
+    assert status == 2
+    assert "job.settings.detection.limit: there 20, asked for 3" in lines[0]
+
+
+def test_settings_of_a_checkpoint_in_labelling(work, checkpoint, tmp_path):
+    words = ("label", work / "scenes", tmp_path, "--split", "test", "--checkpoint", checkpoint)
+    done = run(*words, "--no-tags", "--set", "detection.limit=1")
+    assert done.exit_code == 0, done.output
+    assert all(len(objects) <= 1 for objects in read_labels(tmp_path)[1].values())
 
 
 def test_evaluate(work, labelled, tmp_path):

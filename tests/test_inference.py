@@ -236,18 +236,6 @@ def test_labeler_refuses_untrained_modules(checkpoint):
             Labeler(checkpoint, module=module)
 
 
-def test_job_names_what_decides_the_labels(checkpoint, tmp_path):
-    other = tmp_path / "other.pt"
-    save_checkpoint(other, random_cascade(seed=1), 3)
-    jobs = {
-        Labeler(checkpoint).job,
-        Labeler(checkpoint, module=2).job,
-        Labeler(checkpoint, use_tags=False).job,
-        Labeler(other).job,
-    }
-    assert len(jobs) == 4
-
-
 def test_propose_is_within_the_limit():
     config = random_cascade("proposals.limit=7").config
     boxes = propose(photo(64, 64), config)

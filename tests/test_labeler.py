@@ -13,7 +13,7 @@ from tiny_cascade import CLASSES, random_cascade
 
 import labelpenet
 from labelpenet.data.images import ImageError
-from labelpenet.models.cascade import save_checkpoint
+from labelpenet.models.cascade import CheckpointError, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,30 @@ def test_bad_input(labeler, photo, tmp_path):
         labeler.label([photo], [[0], [0]])
     with pytest.raises(TypeError, match="expected a list of classes for each photo, got 'disk'"):
         labeler.label([photo], ["disk"])
+
+
+def test_settings_in_place_of_the_checkpoints(labeler, photo):
+    path = labeler.checkpoint
+    hard = labelpenet.Labeler(path, overrides=["calibration.crf.iterations=0"])
+    assert hard.config.calibration.crf.iterations == 0
+    assert hard.config.seed == labeler.config.seed
+    few = labelpenet.Labeler(path, overrides=["detection.score_threshold=1"])
+    assert len(few.label([photo])[0].instances) == 0  # and not in the module's copy alone
+    assert len(labeler.label([photo])[0].instances) > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("detection.score_treshold=1", "did you mean detection.score_threshold"),
+        ("detection.score_threshold=2", "less than or equal to 1"),
+        ("score_threshold", "expected section.key=value"),
+        ("model.fc_width=32", "fc6"),
+    ],
+)
+def test_settings_that_do_not_fit(labeler, override, says):
+    with pytest.raises(CheckpointError, match=says):
+        labelpenet.Labeler(labeler.checkpoint, overrides=[override])
 
 
 def test_importing_the_package_is_light(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Sequence
 from pathlib import Path
 
@@ -46,13 +45,6 @@ class IcnLabeler:
         self.use_tags = use_tags
         self.checkpoint = Path(checkpoint)
         self.predictor = IcnPredictor(icn.to(usable_device(device)))
-
-    @property
-    def job(self) -> str:
-        """What decides the labels, in words: another job's leftovers are not mixed with these."""
-        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:12]
-        source = "given tags" if self.use_tags else "guessed tags"
-        return f"checkpoint {digest}, ICN {self.config.fingerprint()}, {source}"
 
     def with_trace(self, names: Container[str]) -> IcnLabeler:
         """Its pictures come with every image."""
