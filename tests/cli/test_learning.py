@@ -1,0 +1,47 @@
+"""What `train` leaves behind, its report, and going on."""
+
+import shutil
+
+from cli.commands import SET, run
+
+
+def test_training_leaves_its_files(work):
+    names = {path.name for path in (work / "run").iterdir()}
+    assert names == {
+        "losses.csv",
+        "training.html",
+        "forward_backward.pt",
+        *(f"module{m}.pt" for m in range(5)),
+        *(f"targets{m}.parquet" for m in (1, 2, 3)),
+    }
+
+
+def test_report_of_a_training(work, tmp_path):
+    shutil.copy(work / "run" / "losses.csv", tmp_path)
+    done = run("report", tmp_path)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "training.html").read_text().replace(tmp_path.name, "run")
+    assert page == (work / "run" / "training.html").read_text()
+    for title in (
+        "Trunk",
+        "Module 1: classification",
+        "Module 4: segmentation",
+        "Forward-backward",
+    ):
+        assert f"<h2>{title}<small>" in page
+
+
+def test_training_goes_on(work, tmp_path, main):
+    folder = tmp_path / "run"
+    shutil.copytree(work / "run", folder)
+    boxes = work / "boxes.parquet"
+    same = ("train", work / "scenes", folder, "--split", "train", "--proposals", boxes, *SET)
+    status, lines = main(*same)
+    assert status == 0
+    assert "going on behind" in " ".join(lines)
+    assert "forward_backward.pt" in " ".join(lines)
+    status, lines = main(*same, "--set", "train.rate=0.5")
+    assert status == 2
+    (line,) = lines
+    assert line.startswith("error: ")
+    assert "train.rate: 0.001 there, 0.5 here" in line
