@@ -1,10 +1,12 @@
 """Ablations: the whole training and its ladder once for each setting that is taken away.
 
     python -m benchmarks.ablations TRAIN DEV OUT -c voc-squeezenet --proposals train.parquet \\
-        --dev-proposals dev.parquet --name voc12-mini-ablations [--only "no CRF"] [--set KEY=VALUE]
+        --dev-proposals dev.parquet --name voc12-mini-ablations [--only "no CRF"] [--until 1] \\
+        [--set KEY=VALUE]
 
 TRAIN is read for its tags alone, DEV has ground truth. Every row is a folder of OUT and goes on
-where a stopped run was. A row that differs behind module 1 alone starts from the full run's. Writes
+where a stopped run was. A row that differs behind module 1 alone starts from the full run's; with
+--until 1 such rows train nothing, and show what module 1 itself gains. Writes
 benchmarks/results/<name>.json and prints the table.
 """
 
@@ -25,7 +27,7 @@ from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
 from labelpenet.training.run import train_cascade
 
-from .ladder import RESULTS, ROWS, evaluate_module, figures, markdown
+from .ladder import RESULTS, ROWS, evaluate_cascade, figures, markdown
 from .machine import describe
 
 FULL = "full"
@@ -72,17 +74,21 @@ def start_from(full: Path, out: Path, config: Config) -> None:
 
 
 def ladder(
-    folder: Path, source: Path, store: ProposalStore | None, console: Console
+    folder: Path, source: Path, store: ProposalStore | None, until: int, console: Console
 ) -> dict[str, dict[str, float]]:
-    """The figures of every module of a finished run, of the cascade and of forward-backward."""
+    """The figures of every module of a run, of the cascade and of forward-backward."""
+    modules = min(until, len(ROWS))
     rows = {}
-    for checkpoint, suffix in (("module4.pt", ""), ("forward_backward.pt", ", forward-backward")):
-        if not (folder / checkpoint).exists():
+    for checkpoint, suffix in (
+        (f"module{modules}.pt", ""),
+        ("forward_backward.pt", ", forward-backward"),
+    ):
+        if suffix and (until <= len(ROWS) or not (folder / checkpoint).exists()):
             continue
-        for number, title in enumerate(ROWS, 1):
-            labeler = Labeler(folder / checkpoint, module=number, use_tags=False, proposals=store)
-            result, seconds = evaluate_module(labeler, source, console)
-            rows[title + suffix] = figures(result) | {"s/image": seconds}
+        labeler = Labeler(folder / checkpoint, use_tags=False, proposals=store)
+        answers = evaluate_cascade(labeler, source, console, modules=modules)
+        for title, (found, seconds) in zip(ROWS, answers, strict=False):
+            rows[title + suffix] = figures(found.result()) | {"s/image": seconds}
     return rows
 
 
@@ -100,6 +106,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--proposals", type=Path)
     parser.add_argument("--dev-proposals", type=Path)
     parser.add_argument("--only", action="append", choices=list(ABLATIONS))
+    parser.add_argument(
+        "--until", type=int, choices=range(1, 6), default=5, help="last stage; 5 is all"
+    )
     parser.add_argument("--name", required=True)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
@@ -119,9 +128,10 @@ def main(arguments: list[str] | None = None) -> None:
             folder,
             split=options.split,
             proposals=options.proposals,
+            until=options.until,
             console=console,
         )
-        steps = ladder(folder, options.dev, store, console)
+        steps = ladder(folder, options.dev, store, options.until, console)
         rows[name] = {"ladder": steps, "seconds": time.monotonic() - began, "seed": config.seed}
     content = {
         "what": "each ablation's modules on the same photos, tags not used",

@@ -76,14 +76,18 @@ def evaluate_module(
 
 
 def evaluate_cascade(
-    labeler: Labeler, source: Path, console: Console, split: str | None = None
+    labeler: Labeler,
+    source: Path,
+    console: Console,
+    split: str | None = None,
+    modules: int = len(ROWS),
 ) -> list[tuple[Evaluator, float]]:
-    """What each module finds, one pass of the trunk for all, and its seconds per image."""
+    """What the first modules find, one pass of the trunk for all, and their seconds per image."""
     dataset = load_dataset(source, split=split, classes=labeler.classes)
     truth = dataset_truth(source, dataset)
     paint_score = labeler.config.detection.paint_score
-    evaluators = [Evaluator(labeler.classes, paint_score) for _ in ROWS]
-    seconds = [0.0] * len(ROWS)
+    evaluators = [Evaluator(labeler.classes, paint_score) for _ in range(modules)]
+    seconds = [0.0] * modules
     predictor = labeler.predictor
     for record in track(dataset.records, str(labeler.checkpoint), len(dataset), console):
         image = load_image(record.path)

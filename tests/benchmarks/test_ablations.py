@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -34,6 +35,30 @@ def test_rows(table):
     for row in rows.values():
         assert len(row["ladder"]) == 8  # four modules, before and after forward-backward
         assert all(0 <= module["mAP"] <= 1 for module in row["ladder"].values())
+
+
+def test_module_1_alone(table):
+    """Rows of the runs that are there: nothing is trained."""
+    folder = table[0]
+    losses = {path: path.read_bytes() for path in folder.rglob("losses.csv")}
+    scenes, runs = str(folder / "scenes"), folder / "first"
+    shutil.copytree(folder / "runs" / "full", runs / "full")
+    for path in runs.rglob("*"):
+        if path.name not in ("full", "module0.pt", "module1.pt", "proposals.parquet"):
+            path.unlink()
+    arguments = [scenes, scenes, str(runs), "--split", "train", "--until", "1"]
+    for value in SETTINGS:
+        arguments += ["--set", value]
+    arguments += ["--only", "full", "--only", "no instance weights", "--name", "first"]
+    ablations.main([*arguments, "--results", str(folder)])
+    rows = json.loads((folder / "first.json").read_text())["rows"]
+    first, same = (row["ladder"]["classification"] for row in rows.values())
+    before = table[1]["rows"]["full"]["ladder"]["classification"]
+    for row in (first, same):
+        assert row | {"s/image": 0} == pytest.approx(before | {"s/image": 0})
+    assert not list(runs.rglob("module2.pt"))
+    assert not list(runs.rglob("losses.csv"))
+    assert all(path.read_bytes() == old for path, old in losses.items())
 
 
 def test_what_is_shared(table):
