@@ -8,23 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from labelpenet.config import BoxRule, CalibrationConfig, Combine, CrfConfig
+from labelpenet.config import BoxRule, CalibrationConfig, Combine
+from labelpenet.masks import refine_masks, tight_boxes
 from labelpenet.ops import (
-    BilateralKernel,
-    GaussianKernel,
     PositiveWeights,
     accumulate_boxes,
-    dense_crf,
     excitation_maps,
     project_attention,
-    unary_from_probability,
 )
-from labelpenet.quality import paired_iou, peak_support
+from labelpenet.quality import peak_support
 from labelpenet.types import Quality
 
 # Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others:
@@ -231,58 +227,6 @@ def scale_to_one(maps: Tensor) -> Tensor:
         return maps
     top = maps.flatten(1).max(1).values[:, None, None]
     return torch.where(top > 0, maps / top, torch.zeros_like(maps)).clamp(0, 1)
-
-
-def refine_masks(
-    image: np.ndarray, confidence: Tensor, threshold: float, config: CrfConfig
-) -> tuple[Tensor, Tensor]:
-    """Confidence maps [K, H, W] in [0, 1] -> masks [K, H, W] bool by a two-label dense CRF.
-
-    The probability of object is 0 at confidence 0, one half at `threshold` and 1 at confidence 1,
-    linear between, then drawn into [1 - config.confidence, config.confidence]. K maps share the
-    image's lattice. Where the CRF wipes an object out, the thresholded map stands in.
-
-    Returns:
-        The masks, and how much of each the CRF left as it was: IoU [K] of the thresholded map and
-        the CRF's mask, 0 for a wiped out one, NaN without a CRF or an object.
-    """
-    if len(confidence) == 0:
-        return torch.zeros(confidence.shape, dtype=torch.bool), torch.zeros(0)
-    low = 0.5 * confidence / threshold
-    high = 0.5 + 0.5 * (confidence - threshold) / (1 - threshold)
-    probability = torch.where(confidence < threshold, low, high)
-    raw = confidence >= threshold
-    if config.iterations == 0:
-        return raw, torch.full((len(raw),), torch.nan)
-    probability = (probability * (2 * config.confidence - 1) + (1 - config.confidence)).float()
-    refined = dense_crf(
-        torch.from_numpy(np.ascontiguousarray(image)).to(confidence.device),
-        unary_from_probability(torch.stack((1 - probability, probability), 1)),
-        iterations=config.iterations,
-        gaussian=GaussianKernel(config.gaussian_sxy, config.gaussian_compat),
-        bilateral=BilateralKernel(
-            config.bilateral_sxy, config.bilateral_srgb, config.bilateral_compat
-        ),
-    )
-    masks = refined[:, 1] > refined[:, 0]
-    change = paired_iou(raw, masks)
-    return torch.where(masks.flatten(1).any(1)[:, None, None], masks, raw), change
-
-
-def tight_boxes(masks: Tensor, fallback: Tensor) -> Tensor:
-    """Boxes [K, 4] around the largest connected part of each mask; `fallback` for an empty one.
-
-    Speckles far from the object would blow the box up; they stay in the mask. The parts are found
-    on the host: masks on a device are waited for, once.
-    """
-    boxes = fallback.float().cpu().clone()
-    for k, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
-        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        if count > 1:
-            part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-            x, y, width, height = (int(v) for v in stats[part, :4])
-            boxes[k] = boxes.new_tensor((x, y, x + width, y + height))
-    return boxes.to(fallback.device)
 
 
 def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Candidate]) -> Tensor:

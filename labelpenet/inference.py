@@ -14,7 +14,6 @@ from labelpenet.calibration import (
     Candidate,
     Proposals,
     calibrate,
-    refine_masks,
     scale_to_one,
 )
 from labelpenet.candidates import Seen, tagged_candidates, tagged_proposals
@@ -23,6 +22,7 @@ from labelpenet.config import GroupScore
 from labelpenet.icn.attention import icn_attention
 from labelpenet.mask_confidence import mask_confidence
 from labelpenet.mask_nms import mask_nms
+from labelpenet.masks import refine_masks
 from labelpenet.models.backbones import FcHead
 from labelpenet.models.boxes import clip
 from labelpenet.models.cascade import Cascade

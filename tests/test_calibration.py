@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from disk_scene import CENTRE, RADIUS, SIDE, disk, iou, photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,16 +16,13 @@ from labelpenet.calibration import (
     best_boxes,
     calibrate,
     combine,
-    refine_masks,
     scale_to_one,
     soft_iou,
-    tight_boxes,
 )
 from labelpenet.config import BoxRule, CalibrationConfig, Combine, CrfConfig
 from labelpenet.ops import positive_weights
 
 __all__ = ["one_thread"]
-SIDE, RADIUS, CENTRE = 64, 15, (34, 30)  # (x, y)
 
 
 @pytest.mark.parametrize(
@@ -51,91 +49,6 @@ def test_scale_to_one():
     assert scale_to_one(maps[:0]).shape == (0, 2, 2)
     tiny = scale_to_one(torch.full((1, 2, 2), 1e-40))
     assert torch.isfinite(tiny).all()
-
-
-def disk() -> torch.Tensor:
-    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-    return (x - CENTRE[0]) ** 2 + (y - CENTRE[1]) ** 2 <= RADIUS**2
-
-
-def photo() -> np.ndarray:
-    """A bright disk on a dark, noisy ground."""
-    noise = np.random.default_rng(0).integers(0, 20, (SIDE, SIDE, 3))
-    return (noise + np.where(disk().numpy()[..., None], 200, 20)).astype(np.uint8)
-
-
-def iou(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a & b).sum() / (a | b).sum()).item()
-
-
-def test_without_the_crf_maps_are_thresholded():
-    maps = torch.rand(2, 5, 6)
-    masks, change = refine_masks(np.zeros((5, 6, 3), np.uint8), maps, 0.3, CrfConfig(iterations=0))
-    assert masks.dtype == torch.bool
-    assert torch.equal(masks, maps >= 0.3)
-    assert change.isnan().all()  # nothing to compare
-
-
-@pytest.mark.parametrize("iterations", [0, 3])
-def test_no_maps(iterations):
-    image = np.zeros((5, 6, 3), np.uint8)
-    none = torch.zeros(0, 5, 6)
-    masks, change = refine_masks(image, none, 0.5, CrfConfig(iterations=iterations))
-    assert change.shape == (0,)
-    assert masks.shape == (0, 5, 6)
-    assert masks.dtype == torch.bool
-
-
-def test_the_crf_follows_the_colours():
-    """A coarse box of confidence becomes the disk; two maps at once as each alone."""
-    soft = torch.full((SIDE, SIDE), 0.1)
-    soft[13:47, 17:51] = 0.7
-    other = 1 - soft
-    crf = CrfConfig(bilateral_sxy=30, bilateral_srgb=20)
-    both, change = refine_masks(photo(), torch.stack((soft, other)), 0.5, crf)
-    assert change[0] == pytest.approx(iou(soft >= 0.5, both[0]))
-    assert change[0] < 0.8
-    assert iou(both[0], disk()) > 0.95
-    assert iou(soft >= 0.5, disk()) < 0.8
-    assert torch.equal(both[0], refine_masks(photo(), soft[None], 0.5, crf)[0][0])
-    assert torch.equal(both[1], refine_masks(photo(), other[None], 0.5, crf)[0][0])
-
-
-def test_what_the_crf_wipes_out_stays_as_it_was():
-    """A faint speck on even ground: smoothing takes it away, the thresholded map stands in."""
-    soft = torch.zeros(1, SIDE, SIDE)
-    soft[0, 10, 10] = 0.55
-    wiped = CrfConfig(gaussian_compat=30, bilateral_compat=30)
-    even = np.full((SIDE, SIDE, 3), 90, np.uint8)
-    masks, change = refine_masks(even, soft, 0.5, wiped)
-    assert masks[0].nonzero().tolist() == [[10, 10]]
-    assert change.tolist() == [0]  # the mask is the one before, but the CRF did not agree
-    nothing, change = refine_masks(even, soft * 0, 0.5, wiped)
-    assert not nothing.any()
-    assert change.isnan().all()
-
-
-def test_threshold_is_one_half():
-    """Without smoothing, the CRF cuts where the map passes the threshold, whatever that is."""
-    maps = torch.linspace(0, 1, SIDE).repeat(SIDE, 1)[None]
-    crf = CrfConfig(gaussian_compat=0, bilateral_compat=0)
-    for threshold in (0.1, 0.35, 0.8):
-        masks, _ = refine_masks(photo(), maps, threshold, crf)
-        differ = masks != (maps > threshold)
-        assert not differ[(maps - threshold).abs() > 1e-4].any()
-
-
-def test_tight_boxes():
-    masks = torch.zeros((4, 20, 30), dtype=torch.bool)
-    masks[0, 5:9, 10:20] = True
-    masks[0, 15, 2] = True  # a speckle: in the mask, not in the box
-    masks[1, 3, 7] = True
-    masks[2, torch.arange(6), torch.arange(6)] = True  # corners touch: one part
-    fallback = torch.arange(16.0).reshape(4, 4)
-    boxes = tight_boxes(masks, fallback)
-    assert boxes.tolist() == [[10, 5, 20, 9], [7, 3, 8, 4], [0, 0, 6, 6], [12, 13, 14, 15]]
-    assert fallback[0].tolist() == [0, 1, 2, 3]  # untouched
-    assert tight_boxes(masks[:0], fallback[:0]).shape == (0, 4)
 
 
 maps = hnp.arrays(np.float32, (6, 9), elements=st.floats(0, 1, width=32))
