@@ -79,9 +79,9 @@ class CrfConfig:
         bilateral_compat: Its weight.
         confidence: How far a map is trusted: its probabilities are drawn into
             [1 - confidence, confidence].
-        close: Reach, in pixels to each side, of the square that closes a mask's gaps behind the CRF;
-            holes are filled then, and pieces below a tenth of the largest dropped. 0 leaves masks as
-            they are.
+        close: Reach, in pixels to each side, of the square that closes a mask's gaps behind the
+            CRF; holes are filled then, and pieces below a tenth of the largest dropped. 0 leaves
+            masks as they are.
     """
 
     iterations: Annotated[int, Field(ge=0)] = 10
