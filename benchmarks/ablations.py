@@ -85,7 +85,7 @@ def ladder(
     ):
         if suffix and (until <= len(ROWS) or not (folder / checkpoint).exists()):
             continue
-        labeler = Labeler(folder / checkpoint, use_tags=False, proposals=store)
+        labeler = Labeler(folder / checkpoint, use_tags=False, proposals=store, min_score=0)
         answers = evaluate_cascade(labeler, source, console, modules=modules)
         for title, (found, seconds) in zip(ROWS, answers, strict=False):
             rows[title + suffix] = figures(found.result()) | {"s/image": seconds}

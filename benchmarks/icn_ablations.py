@@ -100,6 +100,7 @@ class Runs:
                 cascade,
                 module=1,
                 use_tags=False,
+                min_score=0,
                 proposals=None if store is None else ProposalStore.open(store),
                 overrides=[
                     f"icn.attention_checkpoint={json.dumps(str(self._train(FULL)))}",
@@ -129,7 +130,7 @@ class Runs:
         else:
             checkpoint, changes = self._train(FULL), INFERRED[name]
         overrides = [*self._options.overrides, *changes]
-        labeler = IcnLabeler(checkpoint, use_tags=False, overrides=overrides)
+        labeler = IcnLabeler(checkpoint, use_tags=False, overrides=overrides, min_score=0)
         return self._figures(labeler)
 
     def _figures(self, labeler: IcnLabeler | Labeler) -> dict[str, float]:

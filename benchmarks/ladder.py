@@ -142,7 +142,11 @@ class Task:
             torch.set_num_threads(1)
         store = None if self.proposals is None else ProposalStore.open(self.proposals)
         labeler = Labeler(
-            self.checkpoint, use_tags=False, proposals=store, overrides=self.overrides
+            self.checkpoint,
+            use_tags=False,
+            proposals=store,
+            overrides=self.overrides,
+            min_score=0,
         )
         return evaluate_cascade(
             labeler, self.source, Console(stderr=True, quiet=self.quiet), self.split

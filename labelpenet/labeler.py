@@ -62,10 +62,12 @@ class Labeler:
         agreement: Whether the other one of modules 3 and 4, where both are trained and one of them
             answers, finds its objects too: how far they agree is a figure of the labels' quality.
         overrides: `section.key=value` in place of the checkpoint's settings, such as thresholds.
+        min_score: Objects of a lower score are left out, but for the best one of every known tag;
+            None is the settings' `detection.paint_score`. Average precision wants them all: 0.
 
     Raises:
         CheckpointError: The file cannot be used, or `module` is not trained in it.
-        ValueError: The device is unknown or not there.
+        ValueError: The device is unknown or not there, or `min_score` is no share.
 
     Example:
         An untrained cascade stands in for one that `labelpenet train` wrote.
@@ -93,6 +95,7 @@ class Labeler:
         proposals: ProposalStore | None = None,
         agreement: bool = True,
         overrides: Sequence[str] = (),
+        min_score: float | None = None,
     ) -> None:
         checkpoint = Path(checkpoint)
         cascade, trained = load_checkpoint(checkpoint, overrides)
@@ -109,7 +112,8 @@ class Labeler:
         self.proposals = proposals
         self.checkpoint = checkpoint
         self._traced: Container[str] = ()
-        self.predictor = Predictor(cascade.to(usable_device(device)))
+        self.min_score = least_score(self.config, min_score)
+        self.predictor = Predictor(cascade.to(usable_device(device)), self.min_score)
 
     def propose(self, image: np.ndarray, name: str, traced: bool) -> np.ndarray:
         """Stored or new proposals [R, 4] of an image; none where no module that answers reads them.
@@ -220,6 +224,15 @@ class Labeler:
         if traced and self.module > 1:
             result = dataclasses.replace(result, maps=answer(1).maps | result.maps)
         return result
+
+
+def least_score(config: Config, asked: float | None) -> float:
+    """The score below which objects are no labels: what was asked for, or the settings'."""
+    if asked is None:
+        return config.detection.paint_score
+    if not 0 <= asked <= 1:
+        raise ValueError(f"min_score: expected a number from 0 to 1, got {asked}")
+    return asked
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -95,6 +95,23 @@ def test_settings_in_place_of_the_checkpoints(labeler, photo):
     assert len(labeler.label([photo])[0].instances) > 0
 
 
+def test_objects_of_a_low_score_are_left_out(labeler, photo):
+    path = labeler.checkpoint
+    tags = [["disk", "star"]]
+    wide = ["calibration.objects=5", "calibration.score=class_map", "train.tag_loss=1"]
+    (every,) = labelpenet.Labeler(path, overrides=wide).label([photo], tags)
+    (best,) = labelpenet.Labeler(path, overrides=wide, min_score=1).label([photo], tags)
+    assert len(every.instances) > 2
+    assert sorted(best.instances.labels.tolist()) == [1, 2]  # a tag's best one stays
+    assert len(labelpenet.Labeler(path, min_score=1).label([photo])[0].instances) == 0
+    (own,) = labelpenet.Labeler(path, overrides=[*wide, "detection.paint_score=1"]).label(
+        [photo], tags
+    )
+    assert torch.equal(own.instances.masks, best.instances.masks)
+    with pytest.raises(ValueError, match="min_score: expected a number from 0 to 1, got 2"):
+        labelpenet.Labeler(path, min_score=2)
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

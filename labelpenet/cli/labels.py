@@ -68,6 +68,16 @@ def label(
         float,
         typer.Option(min=0, max=1, help="Leave out objects of a lower overall quality."),
     ] = 0.0,
+    min_score: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=0,
+            max=1,
+            help="Leave out objects of a lower score, but for the best one of every tag; 0 to "
+            "evaluate average precision.",
+            show_default="detection.paint_score",
+        ),
+    ] = None,
     agreement: Annotated[
         bool,
         typer.Option(help="Ask the other one of modules 3 and 4 too: part of the quality."),
@@ -114,6 +124,7 @@ def label(
             agreement,
             None if method is None else method.value,
             tuple(overrides or ()),
+            min_score,
         ),
         split=split,
         options=Options(

@@ -48,8 +48,9 @@ class DetectionConfig:
             search, right or wrong, moves others off the edges that they lie on.
         mask_threshold: The share of a mask confidence map's largest value that counts as half
             object, half background.
-        paint_score: Objects of a lower score are left out of semantic maps, where mean IoU would
-            count each of their pixels: a detector lists many that it hardly believes in.
+        paint_score: Objects of a lower score are left out of labels, unless all are asked for, and
+            of semantic maps, where mean IoU would count each of their pixels: a detector lists many
+            that it hardly believes in.
     """
 
     anchor_sizes: tuple[Positive, ...] = (64.0, 128.0, 256.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container, Sequence
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 
 from labelpenet.icn.model import load_icn
 from labelpenet.icn.predictor import MODULE, IcnPredictor
-from labelpenet.labeler import usable_device
+from labelpenet.labeler import least_score, usable_device
+from labelpenet.models.ranking import sure_enough
 from labelpenet.types import Labelling
 
 
@@ -23,6 +25,7 @@ class IcnLabeler:
             the classifier guesses them.
         device: Where the networks run.
         overrides: `section.key=value` in place of the checkpoint's settings, such as other steps.
+        min_score: As Labeler has it.
 
     Raises:
         CheckpointError: The file cannot be used.
@@ -38,11 +41,13 @@ class IcnLabeler:
         use_tags: bool = True,
         device: str | torch.device = "cpu",
         overrides: Sequence[str] = (),
+        min_score: float | None = None,
     ) -> None:
         icn, _ = load_icn(checkpoint, overrides)
         self.classes = icn.classes
         self.config = icn.config
         self.use_tags = use_tags
+        self.min_score = least_score(self.config, min_score)
         self.checkpoint = Path(checkpoint)
         self.predictor = IcnPredictor(icn.to(usable_device(device)))
 
@@ -52,4 +57,8 @@ class IcnLabeler:
 
     def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
         """Labels one image [H, W, 3] uint8."""
-        return self.predictor(image, tags if self.use_tags and tags else None)
+        known = tags if self.use_tags and tags else None
+        result = self.predictor(image, known)
+        found = result.instances
+        keep = sure_enough(found.scores, found.labels, self.min_score, known or ())
+        return dataclasses.replace(result, instances=found.select(keep.nonzero().flatten()))

@@ -36,6 +36,7 @@ class LabelerSettings:
         agreement: Whether modules 3 and 4 are compared, see Labeler.
         method: Refuses a checkpoint of another one, "cascade" or "icn"; None takes either.
         overrides: `section.key=value` in place of the checkpoint's settings.
+        min_score: Below it objects are left out, see Labeler.
     """
 
     checkpoint: Path
@@ -46,6 +47,7 @@ class LabelerSettings:
     agreement: bool = True
     method: str | None = None
     overrides: tuple[str, ...] = ()
+    min_score: float | None = None
 
     def labeler(self) -> Labeler | IcnLabeler:
         """Loads the checkpoint; raises as Labeler."""
@@ -62,6 +64,7 @@ class LabelerSettings:
                 use_tags=self.use_tags,
                 device=self.device,
                 overrides=self.overrides,
+                min_score=self.min_score,
             )
         return Labeler(
             self.checkpoint,
@@ -71,6 +74,7 @@ class LabelerSettings:
             device=self.device,
             agreement=self.agreement,
             overrides=self.overrides,
+            min_score=self.min_score,
         )
 
     def __call__(self) -> PhotoLabeler:
@@ -128,6 +132,7 @@ def _job(labeler: Labeler | IcnLabeler) -> dict[str, Any]:
         "labelpenet": __version__,
         "checkpoint": digest[:16],
         "tags": "given" if labeler.use_tags else "guessed",
+        "min score": labeler.min_score,
         "settings": labeler.config.to_dict(),
     }
     if isinstance(labeler, IcnLabeler):

@@ -102,6 +102,21 @@ def test_settings_of_a_checkpoint_in_labelling(work, checkpoint, tmp_path):
     assert all(len(objects) <= 1 for objects in read_labels(tmp_path)[1].values())
 
 
+def test_low_scores_are_left_out(work, checkpoint, labelled, tmp_path):
+    words = ("label", work / "scenes", tmp_path, "--split", "test", "--checkpoint", checkpoint)
+    done = run(*words, "--min-score", 1)
+    assert done.exit_code == 0, done.output
+    every, best = (
+        [
+            (name, label)
+            for name, instances in read_labels(out)[1].items()
+            for label in instances.labels.tolist()
+        ]
+        for out in (labelled, tmp_path)
+    )
+    assert sorted(best) == sorted(set(every))  # one of each tag
+
+
 def write_odd_images(folder: Path) -> None:
     """Photos as they come: every kind that must be labelled, and two that cannot be."""
     folder.mkdir()
