@@ -27,7 +27,7 @@ from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
 from labelpenet.training.run import train_cascade
 
-from .ladder import RESULTS, ROWS, evaluate_cascade, figures, markdown
+from .ladder import RESULTS, ROWS, evaluate_cascade, figures, markdown, settings_of
 from .machine import describe
 
 FULL = "full"
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     content = {
         "what": "each ablation's modules on the same photos, tags not used",
         "machine": describe(),
-        "config": load_config(options.config, options.overrides).to_dict(),
+        "config": settings_of(load_config(options.config, options.overrides)),
         "rows": rows,
     }
     options.results.mkdir(parents=True, exist_ok=True)

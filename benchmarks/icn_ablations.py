@@ -31,7 +31,7 @@ from labelpenet.icn.model import CLASSIFIER, Icn, load_icn, save_icn
 from labelpenet.icn.training import train_icn
 from labelpenet.labeler import Labeler
 
-from .ladder import RESULTS, evaluate_module, figures, markdown
+from .ladder import RESULTS, evaluate_module, figures, markdown, settings_of
 from .machine import describe
 
 FULL = "full"
@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     content = {
         "what": "each ablation of ICN on the same photos, tags not used; means over the seeds",
         "machine": describe(),
-        "config": Runs(options, seeds[0], console).full.to_dict(),
+        "config": settings_of(Runs(options, seeds[0], console).full),
         "ladder": means,
         "rows": {name: {str(k): v for k, v in row.items()} for name, row in rows.items()},
     }

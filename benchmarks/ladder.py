@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from labelpenet.config import Config
 from labelpenet.data import ProposalStore, load_dataset, load_image
 from labelpenet.evaluation import (
     Comparison,
@@ -207,6 +208,13 @@ def handed_on(run: Path, train: Path, split: str | None = None) -> dict[str, flo
     return found
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """Settings as a result keeps them: of the weights' file its name, not where it lay."""
+    values = config.to_dict()
+    weights = values["model"]["weights"]
+    return values | {"model": values["model"] | {"weights": weights and Path(weights).name}}
+
+
 def mean_rows(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each column."""
     return {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
@@ -283,13 +291,12 @@ def main(arguments: list[str] | None = None) -> None:
         for a, b in ends
     }
     means = {title: mean_rows(row) for title, row in rows.items()}
+    cascade, _ = load_checkpoint(options.runs[0] / stages[0][0], options.overrides)
     content: dict[str, Any] = {
         "what": "each module on the same photos, tags not used; means over the runs",
         "note": options.note,
         "machine": describe(),
-        "config": load_checkpoint(options.runs[0] / stages[0][0], options.overrides)[
-            0
-        ].config.to_dict(),
+        "config": settings_of(cascade.config),
         "ladder": means,
         "runs": rows,
         "steps": {step: {k: asdict(v) for k, v in row.items()} for step, row in steps.items()},
