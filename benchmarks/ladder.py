@@ -50,6 +50,7 @@ from .machine import describe
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = ("classification", "detection", "refinement", "segmentation")
+_FILES = (("model", "weights"), ("icn", "saliency"), ("icn", "attention_checkpoint"))
 # The checkpoints of a run that answer, and what their rows are called.
 STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
 
@@ -209,10 +210,12 @@ def handed_on(run: Path, train: Path, split: str | None = None) -> dict[str, flo
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """Settings as a result keeps them: of the weights' file its name, not where it lay."""
+    """Settings as a result keeps them: of files their names, not where they lay."""
     values = config.to_dict()
-    weights = values["model"]["weights"]
-    return values | {"model": values["model"] | {"weights": weights and Path(weights).name}}
+    for section, key in _FILES:
+        path = values[section][key]
+        values[section][key] = path and Path(path).name
+    return values
 
 
 def mean_rows(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -54,7 +54,21 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] = ())
 
 
 def override(values: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Sets `section.key=value` in plain values of a Config; raises ConfigError where none is."""
+    """Sets settings in the plain values of a Config, in place.
+
+    Args:
+        values: As Config.to_dict gives them; sections that are not there are made.
+        overrides: As load_config takes them. Keys are not checked here, see config_from_dict.
+
+    Raises:
+        ConfigError: An override that is no `section.key=value`, or goes through a value.
+
+    Example:
+        >>> values = {"train": {"rate": 0.1}}
+        >>> override(values, ["train.rate=1e-4", "seed=3"])
+        >>> values
+        {'train': {'rate': 0.0001}, 'seed': 3}
+    """
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelpenet.config import Attention, Config
+from labelpenet.config import Attention
 from labelpenet.data.transforms import resize_image, to_tensor
 from labelpenet.icn.cues import Cues, at_size, find_cues, match, overlaps, propose_segments
 from labelpenet.icn.model import Icn
@@ -37,12 +37,11 @@ class IcnPredictor:
 
     Args:
         icn: Trained; put into evaluation mode.
-        config: Settings to run it with; None are its own.
     """
 
-    def __init__(self, icn: Icn, config: Config | None = None) -> None:
+    def __init__(self, icn: Icn) -> None:
         self.icn = icn.eval()
-        self.config = icn.config if config is None else config
+        self.config = icn.config
         self.device = icn.classifier.classifier.weight.device
 
     @torch.no_grad()

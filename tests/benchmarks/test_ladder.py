@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_cascade import one_thread, scene_data, tiny_config
 
+from labelpenet.config import load_config
 from labelpenet.data import write_scenes
 from labelpenet.training.trainer import Trainer
 
@@ -67,3 +68,12 @@ def test_a_store_for_each_run_is_asked_for(runs, capsys):
             [str(runs / "0" / "scenes"), str(runs / "run0"), "--proposals", "a", "b", "--name", "x"]
         )
     assert "--proposals: expected one for each of 1 runs" in capsys.readouterr().err
+
+
+def test_settings_keep_no_paths():
+    named = ["model.weights=/a/b.pth", "icn.saliency=/a/c", "icn.attention_checkpoint=/a/d.pt"]
+    kept = ladder.settings_of(load_config(None, named))
+    assert kept["model"]["weights"] == "b.pth"
+    assert kept["icn"]["saliency"] == "c"
+    assert kept["icn"]["attention_checkpoint"] == "d.pt"
+    assert "/a/" not in json.dumps(kept)

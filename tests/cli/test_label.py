@@ -114,6 +114,7 @@ def test_low_scores_are_left_out(work, checkpoint, labelled, tmp_path):
         ]
         for out in (labelled, tmp_path)
     )
+    assert len(every) > len(set(every))
     assert sorted(best) == sorted(set(every))  # one of each tag
 
 
