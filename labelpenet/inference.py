@@ -20,7 +20,7 @@ from labelpenet.candidates import Seen, tagged_candidates, tagged_proposals
 from labelpenet.class_maps import ClassMaps
 from labelpenet.config import GroupScore
 from labelpenet.icn.attention import icn_attention
-from labelpenet.mask_confidence import mask_confidence
+from labelpenet.mask_confidence import mask_confidence, ranked_by_masks
 from labelpenet.mask_nms import mask_nms
 from labelpenet.masks import refine_masks
 from labelpenet.models.backbones import FcHead
@@ -140,11 +140,12 @@ class Predictor:
         maps: ClassMaps | None,
         proposals: np.ndarray,
         tags: tuple[int, ...] | None,
+        least: float,
     ) -> Detections:
         frames = [view.frame for view in views]
         searched = torch.from_numpy(proposals).to(self.device)
         prior = self.whole.prior(maps, tags)
-        return module.detect(features, frames, tags, prior, searched, self.least)
+        return module.detect(features, frames, tags, prior, searched, least)
 
     @torch.no_grad()
     def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:
@@ -231,7 +232,7 @@ class Predictor:
     ) -> Labelling:
         module = self.cascade.detection
         features = [module.stage5(view.trunk) for view in views]
-        found = self._found(module, features, views, maps, proposals, tags)
+        found = self._found(module, features, views, maps, proposals, tags, self.least)
         head = Proposals(
             boxes=found.rois[found.entry_rois],
             classes=found.entry_labels,
@@ -277,17 +278,20 @@ class Predictor:
         assert isinstance(module, SegmentationModule)
         part: DetectionModule = module.detection
         features = [part.stage5(view.trunk) for view in views]
-        found = self._found(part, features, views, maps, proposals, tags)
+        rules = self.config.detection
+        # a mask can raise a score above the least one
+        least = 0.0 if rules.mask_power else self.least
+        found = self._found(part, features, views, maps, proposals, tags, least)
         # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
         # its best pixels are the object's all the same.
         confidence = scale_to_one(
             mask_confidence(module, views, found, (image.shape[0], image.shape[1]))
         )
+        found, confidence = ranked_by_masks(found, confidence, rules.mask_power)
+        sure = sure_enough(found.scores, found.labels, self.least, tags or ()).nonzero().flatten()
+        found, confidence = found.at(sure), confidence[sure]
         masks, change = refine_masks(
-            image,
-            confidence,
-            self.config.detection.mask_threshold,
-            self.config.calibration.crf,
+            image, confidence, rules.mask_threshold, self.config.calibration.crf
         )
         instances = Instances(
             _inside(found.boxes, image).cpu().float(),

@@ -46,6 +46,8 @@ class DetectionConfig:
             to this power; 0, the paper's, keeps the one that NMS keeps.
         regress: Move boxes as the regressor says (paper). One that learned from boxes of selective
             search, right or wrong, moves others off the edges that they lie on.
+        mask_power: Modules 3 and 4 multiply a score by how well the mask fills its box, soft IoU
+            over the usual 0.6, to this power; 0 is the paper's.
         mask_threshold: The share of a mask confidence map's largest value that counts as half
             object, half background.
         paint_score: Objects of a lower score are left out of labels, unless all are asked for, and
@@ -76,5 +78,6 @@ class DetectionConfig:
     contrast: NonNegative = 0.0
     vote_power: NonNegative = 0.0
     regress: bool = True
+    mask_power: NonNegative = 0.0
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     paint_score: Fraction = 0.0

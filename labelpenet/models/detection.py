@@ -60,6 +60,15 @@ class Detections(NamedTuple):
     rois: Tensor  # [R, 4] in the image's frame
     output: HeadOutput  # of the R ROIs in the first view
 
+    def at(self, rows: Tensor) -> Detections:
+        """Those at some places [K], in that order."""
+        return self._replace(
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            members=[self.members[row] for row in rows.tolist()],
+        )
+
 
 class DetectionModule(nn.Module):
     """Faster R-CNN on features that it makes itself from the trunk's.

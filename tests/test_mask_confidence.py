@@ -1,0 +1,81 @@
+"""Scores that ask the mask: a detection whose mask fills its box goes before one that does not."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_cascade import one_thread, random_cascade
+
+from labelpenet.inference import Predictor
+from labelpenet.mask_confidence import USUAL_FILL, ranked_by_masks
+from labelpenet.models.classification import HeadOutput
+from labelpenet.models.detection import Detections
+
+__all__ = ["one_thread"]
+
+
+def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
+    count = len(boxes)
+    nothing = torch.zeros(0)
+    return Detections(
+        torch.tensor(boxes).reshape(-1, 4),
+        torch.arange(count),
+        torch.tensor(scores),
+        [torch.tensor([k]) for k in range(count)],
+        torch.arange(count),
+        torch.arange(count),
+        torch.tensor(scores),
+        torch.tensor(boxes).reshape(-1, 4),
+        HeadOutput((nothing, nothing, nothing), nothing, nothing),
+    )
+
+
+def test_the_fuller_box_goes_first():
+    found = detections([[0, 0, 10, 10], [10, 0, 20, 10]], [0.5, 0.4])
+    masks = torch.zeros(2, 10, 20)
+    masks[0, :3, :10] = 1  # 30 of its 100 pixels
+    masks[1, :, 10:] = 1
+    ranked, sorted_masks = ranked_by_masks(found, masks, 2.0)
+    expected = [0.4 * (1 / USUAL_FILL) ** 2, 0.5 * (0.3 / USUAL_FILL) ** 2]
+    torch.testing.assert_close(ranked.scores, torch.tensor(expected).clamp(max=1))
+    assert ranked.labels.tolist() == [1, 0]
+    assert [own.tolist() for own in ranked.members] == [[1], [0]]
+    torch.testing.assert_close(ranked.boxes, found.boxes.flip(0))
+    torch.testing.assert_close(sorted_masks, masks.flip(0))
+
+
+def test_a_mask_that_goes_on_outside_counts_against_its_box():
+    found = detections([[0, 0, 10, 10]], [0.5])
+    ranked, _ = ranked_by_masks(found, torch.ones(1, 10, 20), 1.0)
+    torch.testing.assert_close(ranked.scores, torch.tensor([0.5 * 0.5 / USUAL_FILL]))
+
+
+def test_a_score_stays_a_score():
+    found = detections([[0, 0, 10, 10], [0, 0, 5, 5]], [0.9, 0.9])
+    masks = torch.stack((torch.ones(10, 10), torch.zeros(10, 10)))
+    assert ranked_by_masks(found, masks, 3.0)[0].scores.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_papers_scores_are_left_alone(count):
+    found = detections([[0, 0, 10, 10]] * count, [0.5] * count)
+    masks = torch.zeros(count, 10, 10)
+    ranked, same = ranked_by_masks(found, masks, 0.0 if count else 2.0)
+    assert ranked is found
+    assert same is masks
+
+
+@pytest.mark.parametrize("module", [3, 4])
+@pytest.mark.parametrize("tags", [None, (0, 2)])
+def test_a_least_score_only_leaves_out(module, tags):
+    cascade = random_cascade("detection.mask_power=2", "detection.score_threshold=0")
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 30, 40], [10, 5, 60, 44], [2, 2, 20, 20]], np.float32)
+    every = Predictor(cascade)(image, boxes, module, tags).instances
+    least = float(every.scores.median())
+    sure = Predictor(cascade, least)(image, boxes, module, tags).instances
+    assert 0 < len(sure) < len(every)
+    best = [int((every.labels == tag).nonzero()[0]) for tag in tags or ()]
+    expected = sorted({*(every.scores >= least).nonzero().flatten().tolist(), *best})
+    torch.testing.assert_close(sure.scores, every.scores[expected])
+    torch.testing.assert_close(sure.boxes, every.boxes[expected])
