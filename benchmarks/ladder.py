@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ from labelpenet.files import atomic_write
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint
+from labelpenet.models.download import sha256
 from labelpenet.progress import track
 from labelpenet.training.targets import TargetStore
 from labelpenet.views import autocast
@@ -137,9 +139,26 @@ class Task:
     split: str | None
     overrides: tuple[str, ...]
     quiet: bool
+    kept: Path | None = None
 
     def __call__(self) -> list[tuple[Evaluator, float]]:
-        """Runs it; one thread where it is not alone."""
+        """Runs it, unless a run before kept the answer."""
+        if self.kept is None:
+            return self._run()
+        asked = (sha256(self.checkpoint), self.proposals, self.source, self.split, self.overrides)
+        path = self.kept / f"{self.checkpoint.parent.name}-{self.checkpoint.stem}.pickle"
+        if path.exists():
+            key, answer = pickle.loads(path.read_bytes())
+            if key == asked:
+                return cast("list[tuple[Evaluator, float]]", answer)
+        answer = self._run()
+        self.kept.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, binary=True) as file:
+            pickle.dump((asked, answer), file)
+        return answer
+
+    def _run(self) -> list[tuple[Evaluator, float]]:
+        """One thread where it is not alone."""
         if self.quiet:
             torch.set_num_threads(1)
         store = None if self.proposals is None else ProposalStore.open(self.proposals)
@@ -255,6 +274,12 @@ def main(arguments: list[str] | None = None) -> None:
         help="section.key=value in place of the checkpoints' settings",
     )
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        help="folder for the answers of each checkpoint, from which a stopped run goes on\n"
+        "(pickles: one of your own; empty it when the code has changed)",
+    )
     parser.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
     parser.add_argument("--note", default="", help="how the runs were made")
@@ -273,6 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.split,
             tuple(options.overrides),
             options.workers > 1,
+            options.kept,
         )
         for run, store in zip(options.runs, stores, strict=True)
         for name, _ in stages

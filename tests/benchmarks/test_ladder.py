@@ -62,6 +62,25 @@ def test_means_and_steps(runs, workers, capsys):
     assert "| classification |" in capsys.readouterr().out
 
 
+def test_a_stopped_run_goes_on(runs, monkeypatch, capsys):
+    arguments = [str(runs / "0" / "scenes"), str(runs / "run0"), "--split", "test", "--name", "x"]
+    arguments += ["--results", str(runs), "--samples", "20", "--kept", str(runs / "kept")]
+    ladder.main(arguments)
+    assert len(list((runs / "kept").iterdir())) == 2
+    once = capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr(ladder, "evaluate_cascade", None)  # nothing is left to evaluate
+        ladder.main(arguments)
+    assert capsys.readouterr().out == once
+    asked = []
+    whole = ladder.evaluate_cascade
+    monkeypatch.setattr(
+        ladder, "evaluate_cascade", lambda labeler, *a: asked.append(1) or whole(labeler, *a)
+    )
+    ladder.main([*arguments, "--set", "detection.contrast=1"])  # other settings, other answers
+    assert len(asked) == 2
+
+
 def test_a_store_for_each_run_is_asked_for(runs, capsys):
     with pytest.raises(SystemExit):
         ladder.main(
