@@ -27,8 +27,8 @@ from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
 from labelpenet.training.run import train_cascade
 
-from .ladder import RESULTS, ROWS, evaluate_cascade, figures, markdown, settings_of
 from .machine import describe
+from .rows import RESULTS, ROWS, evaluate_cascade, figures, markdown, settings_of
 
 FULL = "full"
 # By name: the settings that differ from the full run's.

@@ -31,8 +31,8 @@ from labelpenet.icn.model import CLASSIFIER, Icn, load_icn, save_icn
 from labelpenet.icn.training import train_icn
 from labelpenet.labeler import Labeler
 
-from .ladder import RESULTS, evaluate_module, figures, markdown, settings_of
 from .machine import describe
+from .rows import RESULTS, evaluate_module, figures, markdown, settings_of
 
 FULL = "full"
 _EQUATION = ("icn.matching.score=equation",)

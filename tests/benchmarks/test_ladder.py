@@ -13,6 +13,7 @@ from labelpenet.training.trainer import Trainer
 
 __all__ = ["one_thread"]
 ladder = importlib.import_module("benchmarks.ladder")
+rows = importlib.import_module("benchmarks.rows")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_store_for_each_run_is_asked_for(runs, capsys):
 
 def test_settings_keep_no_paths():
     named = ["model.weights=/a/b.pth", "icn.saliency=/a/c", "icn.attention_checkpoint=/a/d.pt"]
-    kept = ladder.settings_of(load_config(None, named))
+    kept = rows.settings_of(load_config(None, named))
     assert kept["model"]["weights"] == "b.pth"
     assert kept["icn"]["saliency"] == "c"
     assert kept["icn"]["attention_checkpoint"] == "d.pt"
