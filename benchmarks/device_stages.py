@@ -88,7 +88,7 @@ def stages(
         layers = stage("fc6, fc7", lambda: module.fc(pooled), (pooled, *module.fc.parameters()))
         del layers
         (output,) = module([trunk], [boxes])
-        weights = predictor._positive(1, module.fc, module.fc8c)
+        weights = predictor.classify.weights
         head = stage(
             "proposals to classes",
             lambda: tagged_proposals(output, boxes, classes, weights),

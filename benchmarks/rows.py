@@ -65,13 +65,12 @@ def evaluate_cascade(
         boxes = labeler.propose(image, record.name, traced=True)
         began = time.perf_counter()
         with autocast(labeler.config, predictor.device):
-            views = predictor.views([image])[0]
-            maps = predictor.maps(views, image, None)
+            sample = predictor.sample(image, boxes, None)
             shared = time.perf_counter() - began
-            scores = predictor.presence(views, boxes, maps).cpu()
+            scores = predictor.presence(sample).cpu()
             for k, evaluator in enumerate(evaluators):
                 began = time.perf_counter()
-                found = predictor.answer(views, image, boxes, k + 1, None, maps).instances
+                found = predictor.answer(sample, k + 1).instances
                 seconds[k] += shared + time.perf_counter() - began
                 evaluator.add(record.name, found, truth[record.name], None if k else scores)
     return [(one, s / len(dataset)) for one, s in zip(evaluators, seconds, strict=True)]

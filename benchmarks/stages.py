@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelpenet import calibration, candidates, inference, views
+from labelpenet import calibration, candidates, classify, views
 from labelpenet.calibration import Calibrated, Candidate, Proposals
+from labelpenet.inference import Predictor
 from labelpenet.models import cascade, classification
 from labelpenet.models.classification import HeadOutput
 
@@ -74,7 +75,7 @@ class Clock:
         self._since = now
 
 
-# The functions that labelpenet.inference.Predictor goes through for module 1, outer ones first.
+# The functions that labelpenet.classify goes through, outer ones first.
 # Both trunk and stage 5 are Sequential modules, and nothing else in module 1 is.
 _PLACES: tuple[tuple[str, Any, str], ...] = (
     (READ, views, "resize_image"),
@@ -82,11 +83,11 @@ _PLACES: tuple[tuple[str, Any, str], ...] = (
     (LAYERS, classification.ClassificationModule, "forward"),
     (CONVOLUTIONS, nn.Sequential, "forward"),
     (POOLING, classification, "pool"),
-    (GROUPING, inference, "image_log_probabilities"),
-    (GROUPING, inference, "tagged_proposals"),
-    (GROUPING, inference, "tagged_candidates"),
+    (GROUPING, classify, "image_log_probabilities"),
+    (GROUPING, classify, "tagged_proposals"),
+    (GROUPING, classify, "tagged_candidates"),
     (MAPS, candidates, "heat_maps"),
-    (MAPS, inference, "calibrate"),
+    (MAPS, classify, "calibrate"),
     (EXCITATION, calibration, "proposal_maps"),
     (CRF, calibration, "refine_masks"),
     (BOXES, calibration, "tight_boxes"),
@@ -124,7 +125,7 @@ class Trace:
 
 
 def traced(
-    predictor: inference.Predictor,
+    predictor: Predictor,
     image: np.ndarray,
     proposals: np.ndarray,
     classes: tuple[int, ...],
@@ -142,7 +143,7 @@ def traced(
 
     module = classification.ClassificationModule
     with ExitStack() as stack:
-        places = {"pool": classification, "forward": module, "calibrate": inference}
+        places = {"pool": classification, "forward": module, "calibrate": classify}
         for name, place in places.items():
             stack.enter_context(patch.object(place, name, keep(name, getattr(place, name))))
         predictor(image, proposals, 1, classes)

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from labelpenet.config import BoxRule, CalibrationConfig, Combine
+from labelpenet.config import BoxRule, CalibrationConfig, Combine, Config
 from labelpenet.masks import refine_masks, tight_boxes
 from labelpenet.ops import (
     PositiveWeights,
     accumulate_boxes,
     excitation_maps,
+    positive_weights,
     project_attention,
 )
 from labelpenet.quality import peak_support
@@ -94,6 +95,12 @@ class Calibrated:
     heat_map: Tensor
     confidence: Tensor
     quality: Quality
+
+
+def head_weights(layers: Sequence[nn.Linear], config: Config) -> PositiveWeights:
+    """W+ of a head's fc6, fc7 and classifier, in the precision that its products are made in."""
+    dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+    return positive_weights([layer.weight.detach().to(dtype) for layer in layers])
 
 
 @torch.no_grad()
@@ -252,3 +259,14 @@ def soft_iou(soft: Tensor, boxes: Tensor) -> Tensor:
     inside = table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]
     either = (x2 - x1) * (y2 - y1) * _ONE + table[-1, -1] - inside
     return (inside.double() / either.clamp(min=1).double()).float()
+
+
+def pictures(result: Calibrated) -> dict[str, Tensor]:
+    """The maps of a calibration as one picture each: the largest value over the objects."""
+    if len(result.masks) == 0:
+        return {}
+    return {
+        "attention": result.attention.max(0).values.cpu(),
+        "heat-map": result.heat_map.max(0).values.cpu(),
+        "CRF mask": result.masks.any(0).float().cpu(),
+    }

@@ -19,8 +19,9 @@ from labelpenet.inference import Predictor
 from labelpenet.models.cascade import CheckpointError, load_checkpoint
 from labelpenet.ops import selective_search
 from labelpenet.quality import with_agreement
+from labelpenet.sample import Sample
 from labelpenet.types import Labelling
-from labelpenet.views import View, autocast
+from labelpenet.views import autocast
 
 Photo = np.ndarray | Image.Image | str | os.PathLike[str]
 """What `Labeler.label` takes for a photo."""
@@ -192,37 +193,23 @@ class Labeler:
         traced = name in self._traced
         boxes = self.propose(image, name, traced)
         with autocast(self.config, self.predictor.device):
-            views = self.predictor.views([image])[0]
-            return self.labelling(views, image, boxes, known, traced)
+            return self.answer(self.predictor.sample(image, boxes, known), traced)
 
-    def labelling(
-        self,
-        views: Sequence[View],
-        image: np.ndarray,
-        proposals: np.ndarray,
-        tags: tuple[int, ...] | None,
-        traced: bool,
-    ) -> Labelling:
+    def answer(self, sample: Sample, traced: bool) -> Labelling:
         """What the modules that are asked say of an image that the trunk has seen.
 
         Args:
-            views: Of the image, under the precision of the settings.
-            image: [H, W, 3] uint8.
-            proposals: [R, 4], where a module reads them.
-            tags: The classes that are there; None where that is unknown.
+            sample: The image, with proposals where a module reads them, its views under the
+                precision of the settings.
             traced: Give module 1's attention and heat-map too.
         """
-        maps = self.predictor.maps(views, image, tags)
-
-        def answer(module: int) -> Labelling:
-            return self.predictor.answer(views, image, proposals, module, tags, maps)
-
-        result = answer(self.module)
+        answer = self.predictor.answer
+        result = answer(sample, self.module)
         if self._other is not None:
-            other = answer(self._other).instances
+            other = answer(sample, self._other).instances
             result = dataclasses.replace(result, instances=with_agreement(result.instances, other))
         if traced and self.module > 1:
-            result = dataclasses.replace(result, maps=answer(1).maps | result.maps)
+            result = dataclasses.replace(result, maps=answer(sample, 1).maps | result.maps)
         return result
 
 

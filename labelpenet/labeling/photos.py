@@ -73,7 +73,8 @@ class CascadeLabeler:
     def _label(self, photo: Photo, views: Sequence[View]) -> Labelling:
         labeler = self._labeler
         tags = photo.tags if labeler.use_tags and photo.tags else None
-        return labeler.labelling(views, photo.image, photo.proposals, tags, photo.traced)
+        sample = labeler.predictor.sample(photo.image, photo.proposals, tags, views)
+        return labeler.answer(sample, photo.traced)
 
 
 class IcnPhotoLabeler:

@@ -124,8 +124,7 @@ class ForwardBackward:
                 ).numpy()
                 tags = example.record.labels
                 views = [View(trunk.detach(), Frame(example.size))]
-                maps = predictor.maps(views, image, tags)
-                answer = predictor.answer(views, image, boxes, number, tags, maps)
+                answer = predictor.answer(predictor.sample(image, boxes, tags, views), number)
                 score = self.config.detection.label_score
                 found.append(keep_for_training(answer.instances, score, tags))
         return found

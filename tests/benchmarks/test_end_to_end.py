@@ -32,12 +32,12 @@ def test_every_moment_has_one_stage(monkeypatch):
 
 
 def test_wrappers_are_taken_off():
-    from labelpenet import calibration, inference
+    from labelpenet import calibration, classify
 
-    before = inference.calibrate, calibration.refine_masks, torch.nn.Sequential.forward
+    before = classify.calibrate, calibration.refine_masks, torch.nn.Sequential.forward
     with stages.clocked(stages.Clock()):
-        assert inference.calibrate is not before[0]
-    assert before == (inference.calibrate, calibration.refine_masks, torch.nn.Sequential.forward)
+        assert classify.calibrate is not before[0]
+    assert before == (classify.calibrate, calibration.refine_masks, torch.nn.Sequential.forward)
 
 
 @pytest.fixture
