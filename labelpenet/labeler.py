@@ -16,7 +16,8 @@ from labelpenet.data.entries import suggestion
 from labelpenet.data.images import as_image
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
-from labelpenet.models.cascade import CheckpointError, load_checkpoint
+from labelpenet.models.cascade import load_checkpoint
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.ops import selective_search
 from labelpenet.quality import with_agreement
 from labelpenet.sample import Sample

@@ -8,7 +8,8 @@ from tiny_cascade import CLASSES, one_thread, random_cascade
 from labelpenet.config import GroupScore
 from labelpenet.inference import Predictor
 from labelpenet.labeler import Labeler, propose
-from labelpenet.models.cascade import CheckpointError, save_checkpoint
+from labelpenet.models.cascade import save_checkpoint
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.types import Labelling
 
 __all__ = ["one_thread"]

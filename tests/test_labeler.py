@@ -13,7 +13,8 @@ from tiny_cascade import CLASSES, random_cascade
 
 import labelpenet
 from labelpenet.data.images import ImageError
-from labelpenet.models.cascade import CheckpointError, save_checkpoint
+from labelpenet.models.cascade import save_checkpoint
+from labelpenet.models.checkpoint import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from labelpenet.calibration import Candidate
 from labelpenet.config import Attention, Config
 from labelpenet.icn.model import load_icn
 from labelpenet.icn.predictor import IcnPredictor
-from labelpenet.models.cascade import CheckpointError
+from labelpenet.models.checkpoint import CheckpointError
 
 Attend = Callable[[np.ndarray, Sequence[Candidate]], Tensor]
 """(image [H, W, 3] uint8, K candidates) -> attention maps [K, H, W] in [0, 1]."""

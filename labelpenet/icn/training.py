@@ -20,7 +20,7 @@ from labelpenet.data import check_for_training, load_dataset
 from labelpenet.icn.lessons import Teacher, drawn, load_at_network_size
 from labelpenet.icn.model import CLASSIFIER, NETWORK, Icn, load_icn, save_icn
 from labelpenet.icn.store import LessonStore
-from labelpenet.models.cascade import CheckpointError
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.models.detection import Losses
 from labelpenet.report.training import LOSSES, write_training_page
 from labelpenet.training.engine import Engine

@@ -15,12 +15,13 @@ from labelpenet import __version__
 from labelpenet.data import ProposalStore, list_dataset
 from labelpenet.engines import Engine
 from labelpenet.icn.labeler import IcnLabeler
-from labelpenet.icn.model import METHOD, is_icn
+from labelpenet.icn.model import ICN
 from labelpenet.labeler import Labeler
 from labelpenet.labeling.photos import CascadeLabeler, IcnPhotoLabeler, PhotoLabeler
 from labelpenet.labeling.runner import DEFAULTS, Options, label_images
 from labelpenet.labeling.summary import LabelSummary
-from labelpenet.models.cascade import CheckpointError
+from labelpenet.models.cascade import CASCADE
+from labelpenet.models.checkpoint import CheckpointError, method_of
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class LabelerSettings:
 
     def labeler(self) -> Labeler | IcnLabeler:
         """Loads the checkpoint; raises as Labeler."""
-        own = METHOD if is_icn(self.checkpoint) else "cascade"
+        own = method_of(self.checkpoint) or CASCADE
         if self.method not in (None, own):
             wrong = f"expected a checkpoint of {self.method}, got one of {own}"
             raise CheckpointError(f"{self.checkpoint}: {wrong}")
-        if own == METHOD:
+        if own == ICN:
             if self.module is not None or self.proposals is not None:
                 wrong = "an ICN has no modules and finds its own segments"
                 raise ValueError(f"{self.checkpoint}: {wrong}")
@@ -136,7 +137,7 @@ def _job(labeler: Labeler | IcnLabeler) -> dict[str, Any]:
         "settings": labeler.config.to_dict(),
     }
     if isinstance(labeler, IcnLabeler):
-        return common | {"method": METHOD}
+        return common | {"method": ICN}
     return common | {
         "module": labeler.module,
         "compared with module": labeler._other,

@@ -10,24 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelpenet.config import Config, config_from_dict, override
+from labelpenet.config import Config
 from labelpenet.data.transforms import normalize
-from labelpenet.files import atomic_write
 from labelpenet.models.backbones import build_backbone
+from labelpenet.models.checkpoint import Network, read_checkpoint, write_checkpoint
 from labelpenet.models.classification import ClassificationModule
 from labelpenet.models.detection import DetectionModule
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.models.weights import load_into, why
 
-_FORMAT = 1
+CASCADE = "cascade"  # the method, as checkpoints and `--method` have it
 MODULES = ("classification", "detection", "refinement", "segmentation")
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; says which file and why."""
-
-
-class Cascade(nn.Module):
+class Cascade(Network):
     """Trunk and modules 1 to 4.
 
     Args:
@@ -36,11 +31,7 @@ class Cascade(nn.Module):
     """
 
     def __init__(self, config: Config, classes: tuple[str, ...]) -> None:
-        super().__init__()
-        if not classes:
-            raise ValueError("classes: expected at least one class name, got none")
-        self.config = config
-        self.classes = classes
+        super().__init__(config, classes)
         backbone = build_backbone(config.model)
         self.backbone = backbone
         count, model = len(classes), config.model
@@ -115,60 +106,13 @@ class Cascade(nn.Module):
 
 
 def save_checkpoint(path: Path, cascade: Cascade, trained: int) -> None:
-    """Writes a checkpoint whole or not at all.
-
-    Raises:
-        OutputError: It cannot be written; a checkpoint that is there stays.
-    """
-    content = {
-        "format": _FORMAT,
-        "config": cascade.config.to_dict(),
-        "classes": list(cascade.classes),
-        "trained": trained,
-        "state": cascade.state_dict(),
-    }
-    with atomic_write(path, binary=True) as file:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # torch's own, which hides the file's: "No space left"
-            hidden = error.__context__
-            raise hidden if isinstance(hidden, OSError) else error from None
+    """Writes a checkpoint; `trained` is how many of the modules are. Raises as write_checkpoint."""
+    write_checkpoint(path, cascade, CASCADE, trained)
 
 
 def load_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Cascade, int]:
-    """Reads a checkpoint; nothing in it is executed.
+    """Reads a checkpoint: the cascade in evaluation mode, and how many of its modules are trained.
 
-    Args:
-        path: Written by training.
-        overrides: `section.key=value` in place of its own settings, such as those of inference.
-
-    Returns:
-        The cascade in evaluation mode, and how many of its modules are trained (0 to 4).
-
-    Raises:
-        CheckpointError: Missing, truncated, of another format, or with keys that do not fit.
+    Those are 0 to 4. Arguments and errors as read_checkpoint's.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and I/O errors of many types: all mean the same here
-        raise CheckpointError(f"{path}: truncated or not a checkpoint: {why(error)}") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: expected a labelpenet checkpoint of format {_FORMAT}")
-    try:
-        values = dict(content["config"])
-        # The checkpoint holds every weight itself; the file it once started from may be gone.
-        values["model"] = values["model"] | {"weights": None}
-        override(values, overrides)
-        classes, trained = content["classes"], content["trained"]
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ValueError(f"classes: expected a list of names, got {classes!r}")
-        if trained not in range(len(MODULES) + 1):
-            raise ValueError(f"trained: expected a number of modules, 0 to 4, got {trained!r}")
-        cascade = Cascade(config_from_dict(values, "config"), tuple(classes))
-        load_into(cascade, content["state"], "state")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return cascade.eval(), int(trained)
+    return read_checkpoint(path, Cascade, CASCADE, range(len(MODULES) + 1), overrides)

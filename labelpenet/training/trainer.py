@@ -19,13 +19,8 @@ from labelpenet.data import check_for_training
 from labelpenet.data.images import load_image
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
-from labelpenet.models.cascade import (
-    MODULES,
-    Cascade,
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from labelpenet.models.cascade import MODULES, Cascade, load_checkpoint, save_checkpoint
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
 from labelpenet.training.forward_backward import PHASES, ForwardBackward

@@ -14,14 +14,15 @@ from labelpenet.config import Attention, config_from_dict
 from labelpenet.data import load_dataset, load_image, write_scenes
 from labelpenet.icn import training
 from labelpenet.icn.labeler import IcnLabeler
-from labelpenet.icn.model import is_icn, load_icn, save_icn
+from labelpenet.icn.model import load_icn, save_icn
 from labelpenet.icn.store import LessonStore
 from labelpenet.icn.training import IcnTrainer, train_icn
 from labelpenet.inference import Predictor
 from labelpenet.labeling import open_labels
 from labelpenet.labeling.job import LabelerSettings, label_dataset
 from labelpenet.labeling.runner import Options
-from labelpenet.models.cascade import CheckpointError, save_checkpoint
+from labelpenet.models.cascade import load_checkpoint, save_checkpoint
+from labelpenet.models.checkpoint import CheckpointError, method_of
 from labelpenet.report.gallery import write_report
 from labelpenet.training.loop import STATE
 
@@ -131,9 +132,13 @@ def test_labels_are_repeatable(run, scenes):
 def test_refused(run, tmp_path):
     cascade = tmp_path / "cascade.pt"
     save_checkpoint(cascade, random_cascade(), 1)
-    assert is_icn(run / "icn.pt")
-    assert not is_icn(cascade)
-    assert not is_icn(tmp_path / "missing.pt")
+    assert method_of(run / "icn.pt") == "icn"
+    assert method_of(cascade) == "cascade"
+    assert method_of(tmp_path / "missing.pt") is None
+    with pytest.raises(CheckpointError, match="a checkpoint of method cascade, got 'icn'"):
+        load_checkpoint(run / "icn.pt")
+    with pytest.raises(CheckpointError, match="a checkpoint of method icn, got 'cascade'"):
+        load_icn(cascade)
     with pytest.raises(CheckpointError, match="expected a checkpoint of icn, got one of cascade"):
         LabelerSettings(cascade, method="icn").labeler()
     with pytest.raises(CheckpointError, match="expected a checkpoint of cascade, got one of icn"):

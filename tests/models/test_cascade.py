@@ -13,10 +13,10 @@ from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import (
     MODULES,
     Cascade,
-    CheckpointError,
     load_checkpoint,
     save_checkpoint,
 )
+from labelpenet.models.checkpoint import CheckpointError
 
 
 @pytest.fixture

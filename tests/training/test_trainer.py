@@ -11,7 +11,8 @@ import torch
 from tiny_cascade import random_cascade, scene_data, tiny_config, with_values
 
 from labelpenet.data import Proposals, ProposalStore, write_proposals, write_scenes
-from labelpenet.models.cascade import CheckpointError, load_checkpoint
+from labelpenet.models.cascade import load_checkpoint
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.training.loop import order
 from labelpenet.training.optimization import Stepper
 from labelpenet.training.run import train_cascade
