@@ -5,9 +5,11 @@
 
 TRAIN is read for its tags alone, DEV has ground truth; tags are not used on it. OUT keeps every
 training and every row: the same command goes on where a stopped one was. Rows that differ behind
-the classifier alone start from the full run's; those that differ at inference train nothing. With a
-cascade, its module 1 is evaluated with each source of attention. Writes
-benchmarks/results/<name>.json, OUT/pictures.jpg, and prints the table: the mean over the seeds.
+the classifier alone start from the full run's; those that differ at inference train nothing. With
+`--set icn.saliency=MASKS` the network learns from those masks; the row "own pseudo labels" is then
+the one that does not. With a cascade, its module 1 is evaluated with each source of attention.
+Writes benchmarks/results/<name>.json, OUT/pictures.jpg, and prints the table: the mean over the
+seeds.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ TRAINED: dict[str, tuple[str, ...]] = {
     FULL: (),
     "without CFM and DFM": ("icn.fusion=false",),
     "without the PRM": ("icn.prm_input=false",),
+    "own pseudo labels": ("icn.saliency=null",),
     "equation 5": _EQUATION,
     "equation 5 without rebalance": (*_EQUATION, "icn.matching.rebalance=false"),
 }
@@ -87,7 +90,7 @@ class Runs:
 
     def row(self, name: str) -> dict[str, float]:
         """The figures of an ablation: trained, evaluated, or read from an earlier call."""
-        if name in INFERRED and self.settings(*INFERRED[name]) == self.full:
+        if name != FULL and self.settings(*(TRAINED | INFERRED)[name]) == self.full:
             return self.row(FULL)
         return self._kept(name, lambda: self._evaluate(name))
 
@@ -125,10 +128,11 @@ class Runs:
         return row
 
     def _evaluate(self, name: str) -> dict[str, float]:
-        if name in TRAINED:
-            checkpoint, changes = self._train(name), TRAINED[name]
-        else:
-            checkpoint, changes = self._train(FULL), INFERRED[name]
+        changes = (TRAINED | INFERRED)[name]
+        # how segments are matched changes pseudo labels, not masks that are given
+        given = self.full.icn.saliency is not None and name in TRAINED
+        matching = given and all(change.startswith("icn.matching.") for change in changes)
+        checkpoint = self._train(FULL if name in INFERRED or matching else name)
         overrides = [*self._options.overrides, *changes]
         labeler = IcnLabeler(checkpoint, use_tags=False, overrides=overrides, min_score=0)
         return self._figures(labeler)
@@ -173,7 +177,8 @@ def start_from(full: Path, out: Path, config: Config) -> None:
     icn = Icn(config, source.classes)
     icn.classifier.load_state_dict(source.classifier.state_dict())
     out.mkdir(parents=True, exist_ok=True)
-    if config.icn.matching == source.config.icn.matching:
+    ours, theirs = config.icn, source.config.icn
+    if (ours.matching, ours.saliency) == (theirs.matching, theirs.saliency):
         shutil.copyfile(full / "lessons.parquet", out / "lessons.parquet")
     save_icn(target, icn, CLASSIFIER)
 

@@ -61,3 +61,28 @@ def test_finished_rows_are_read(table, monkeypatch):
     monkeypatch.setattr(ablations, "evaluate_module", never)
     ablations.main([*arguments, "--seed", "0"])
     assert json.loads((folder / "test.json").read_text())["ladder"] == content["ladder"]
+
+
+def test_masks_that_are_given(table, capsys):
+    """They teach every network but that of one row, and equation 5 trains nothing."""
+    folder, arguments, _ = table
+    out = folder / "taught"
+    arguments = [*arguments[:2], str(out), *arguments[3 : arguments.index("--cascade")]]
+    arguments += ["--dev-split", "test", "--name", "taught", "--results", str(folder)]
+    arguments += ["--set", f"icn.saliency={json.dumps(str(folder / 'scenes'))}"]
+    for name in ("full", "own pseudo labels", "equation 5", "without CFM and DFM"):
+        arguments += ["--only", name]
+    ablations.main(arguments)
+    lessons = {path.parent.name: path.read_bytes() for path in out.glob("seed0/*/lessons.parquet")}
+    assert lessons["without-CFM-and-DFM"] == lessons["full"] != lessons["own-pseudo-labels"]
+    assert not (out / "seed0" / "equation-5").exists()
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_nothing_is_given(table):
+    """Then the row without given masks is the full one."""
+    folder, arguments, content = table
+    only = arguments.index("--only")
+    ablations.main([*arguments[:only], "--only", "full", "--only", "own pseudo labels"])
+    rows = json.loads((folder / "test.json").read_text())["ladder"]
+    assert rows["own pseudo labels"] == rows["full"] == content["ladder"]["full"]
