@@ -1,5 +1,6 @@
 """Small labellings for the tests of the output side."""
 
+import json
 import os
 import signal
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from labelpenet.types import Instances, Labelling
 
 # no deadline: the machine may be busy
 STEADY = settings(deadline=None, max_examples=40)
+JOB = {"checkpoint": "abc", "settings": {"crf": {"iterations": 5}, "seed": 0}}
 
 
 def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
@@ -143,3 +145,29 @@ def read_labels(path):
     sizes = {image.name: (image.height, image.width) for image in labels}
     assert len(labels) == len(found)
     return labels.classes, found, sizes
+
+
+class Each:
+    """A maker of labelers that ask a function about each photo, and note its name."""
+
+    def __init__(self, function) -> None:
+        self.function, self.seen = function, []
+
+    def propose(self, image, name, traced):
+        return np.zeros((0, 4), np.float32)
+
+    def __call__(self, photos=None):
+        if photos is None:
+            return self
+        self.seen.extend(photo.name for photo in photos)
+        return [self.function(photo.image, photo.tags, photo.name) for photo in photos]
+
+
+def each(function=label):
+    """Such a maker, and the names that it will have been asked about."""
+    make = Each(function)
+    return make, make.seen
+
+
+def errors(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
