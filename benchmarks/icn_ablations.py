@@ -130,9 +130,9 @@ class Runs:
     def _evaluate(self, name: str) -> dict[str, float]:
         changes = (TRAINED | INFERRED)[name]
         # how segments are matched changes pseudo labels, not masks that are given
-        given = self.full.icn.saliency is not None and name in TRAINED
-        matching = given and all(change.startswith("icn.matching.") for change in changes)
-        checkpoint = self._train(FULL if name in INFERRED or matching else name)
+        given = self.full.icn.saliency is not None
+        same = given and all(change.startswith("icn.matching.") for change in changes)
+        checkpoint = self._train(FULL if name in INFERRED or same else name)
         overrides = [*self._options.overrides, *changes]
         labeler = IcnLabeler(checkpoint, use_tags=False, overrides=overrides, min_score=0)
         return self._figures(labeler)

@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--kept",
         type=Path,
         help="folder for the answers of each checkpoint, from which a stopped run goes on\n"
-        "(pickles: one of your own; empty it when the code has changed)",
+        "(pickles: one of your own; empty it when code or data have changed)",
     )
     parser.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
