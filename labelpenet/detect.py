@@ -58,6 +58,18 @@ class Detect:
             return self._segmented(sample, module, number)
         return self._calibrated(sample)
 
+    def masked(
+        self, sample: Sample, module: SegmentationModule, least: float = 0.0
+    ) -> tuple[Detections, Tensor]:
+        """What module 3 or 4 detects, and its masks [D, H, W] in [0, 1].
+
+        Each is scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most,
+        and its best pixels are the object's all the same.
+        """
+        found = self._found(sample, module.detection, least)
+        confidence = mask_confidence(module, sample.views, found, sample.size)
+        return found, scale_to_one(confidence)
+
     def _found(self, sample: Sample, module: DetectionModule, least: float) -> Detections:
         features = [module.stage5(view.trunk) for view in sample.views]
         frames = [view.frame for view in sample.views]
@@ -103,11 +115,8 @@ class Detect:
         rules = self.config.detection
         # a mask can raise a score above the least one
         least = 0.0 if rules.mask_power else self._least
-        found = self._found(sample, module.detection, least)
-        # Scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most, and
-        # its best pixels are the object's all the same.
-        confidence = scale_to_one(mask_confidence(module, sample.views, found, sample.size))
-        found, confidence = ranked_by_masks(found, confidence, rules.mask_power)
+        found, confidence = self.masked(sample, module, least)
+        found, confidence = ranked_by_masks(found, confidence, module.usual_fill, rules.mask_power)
         tags = sample.tags or ()
         sure = sure_enough(found.scores, found.labels, self._least, tags).nonzero().flatten()
         found, confidence = found.at(sure), confidence[sure]

@@ -33,7 +33,7 @@ class Predictor:
         self.whole = WholeImage(cascade)
         attend = icn_attention(self.config, cascade.classes, self.device)
         self.classify = Classify(cascade, attend, least)
-        self._detect = Detect(cascade, self.whole, attend, least)
+        self.detect = Detect(cascade, self.whole, attend, least)
 
     @torch.no_grad()
     def __call__(
@@ -78,7 +78,7 @@ class Predictor:
     @torch.no_grad()
     def answer(self, sample: Sample, module: int) -> Labelling:
         """As a call, where the trunk has seen the image: one pass of it for several modules."""
-        return self.classify(sample) if module == 1 else self._detect(sample, module)
+        return self.classify(sample) if module == 1 else self.detect(sample, module)
 
     @torch.no_grad()
     def presence(self, sample: Sample) -> Tensor:

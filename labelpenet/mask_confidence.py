@@ -15,8 +15,6 @@ from labelpenet.views import View
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MEMBERS = 8
-# How well masks of likely detections fill their boxes: the median soft IoU on training photos.
-USUAL_FILL = 0.6
 
 
 def mask_confidence(
@@ -55,29 +53,45 @@ def mask_confidence(
     return project_attention(weighted.contiguous(), rois, owner, len(members), size).clamp(0, 1)
 
 
+def fill(confidence: Tensor, boxes: Tensor) -> Tensor:
+    """How well each mask fills its own box: their soft IoU [D].
+
+    Args:
+        confidence: [D, H, W] in [0, 1].
+        boxes: [D, 4], in the frame of the masks.
+
+    Example:
+        >>> fill(torch.ones(1, 4, 4), torch.tensor([[0.0, 0.0, 2.0, 4.0]])).tolist()
+        [0.5]
+    """
+    if len(boxes) == 0:
+        return torch.zeros(0, device=boxes.device)
+    return torch.cat([soft_iou(m, box[None]) for m, box in zip(confidence, boxes, strict=True)])
+
+
 def ranked_by_masks(
-    found: Detections, confidence: Tensor, power: float
+    found: Detections, confidence: Tensor, usual_fill: Tensor, power: float
 ) -> tuple[Detections, Tensor]:
     """Detections, best first again after each score was multiplied by what its mask says of it.
 
     A box whose mask fills it is likelier right than one whose mask leaves half of it empty or goes
     on outside, which the score of the box does not know (Huang et al., Mask scoring R-CNN, 2019,
-    learn this; without true masks, box and mask can only be asked how well they agree).
+    learn this; without true masks, box and mask can only be asked how well they agree). A bird
+    leaves more of its box empty than a bottle, hence more or less than usual for its class.
 
     Args:
         found: D detections.
         confidence: Their masks [D, H, W] in [0, 1], in the frame of the boxes.
-        power: Scores are multiplied by (soft IoU / 0.6) to this power, and are 1 at most; 0 leaves
-            all as it is.
+        usual_fill: [C], above 0.
+        power: Scores are multiplied by (fill / usual fill) to this power, and are 1 at most; 0
+            leaves all as it is.
 
     Returns:
         The detections and, in their order, the masks.
     """
     if power == 0 or len(found.boxes) == 0:
         return found, confidence
-    fill = torch.cat(
-        [soft_iou(one, box[None]) for one, box in zip(confidence, found.boxes, strict=True)]
-    )
-    scores = (found.scores * (fill / USUAL_FILL) ** power).clamp(max=1)
+    share = fill(confidence, found.boxes) / usual_fill[found.labels]
+    scores = (found.scores * share**power).clamp(max=1)
     order = torch.argsort(scores, descending=True, stable=True)
     return found._replace(scores=scores).at(order), confidence[order]

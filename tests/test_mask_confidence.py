@@ -6,11 +6,13 @@ import torch
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
-from labelpenet.mask_confidence import USUAL_FILL, ranked_by_masks
+from labelpenet.mask_confidence import ranked_by_masks
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import Detections
 
 __all__ = ["one_thread"]
+
+USUAL = torch.tensor([0.6, 0.5])
 
 
 def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
@@ -33,10 +35,10 @@ def test_the_fuller_box_goes_first():
     found = detections([[0, 0, 10, 10], [10, 0, 20, 10]], [0.5, 0.4])
     masks = torch.zeros(2, 10, 20)
     masks[0, :3, :10] = 1  # 30 of its 100 pixels
-    masks[1, :, 10:] = 1
-    ranked, sorted_masks = ranked_by_masks(found, masks, 2.0)
-    expected = [0.4 * (1 / USUAL_FILL) ** 2, 0.5 * (0.3 / USUAL_FILL) ** 2]
-    torch.testing.assert_close(ranked.scores, torch.tensor(expected).clamp(max=1))
+    masks[1, :6, 10:] = 1
+    ranked, sorted_masks = ranked_by_masks(found, masks, USUAL, 2.0)
+    expected = [0.4 * (0.6 / 0.5) ** 2, 0.5 * (0.3 / 0.6) ** 2]
+    torch.testing.assert_close(ranked.scores, torch.tensor(expected))
     assert ranked.labels.tolist() == [1, 0]
     assert [own.tolist() for own in ranked.members] == [[1], [0]]
     torch.testing.assert_close(ranked.boxes, found.boxes.flip(0))
@@ -45,21 +47,31 @@ def test_the_fuller_box_goes_first():
 
 def test_a_mask_that_goes_on_outside_counts_against_its_box():
     found = detections([[0, 0, 10, 10]], [0.5])
-    ranked, _ = ranked_by_masks(found, torch.ones(1, 10, 20), 1.0)
-    torch.testing.assert_close(ranked.scores, torch.tensor([0.5 * 0.5 / USUAL_FILL]))
+    ranked, _ = ranked_by_masks(found, torch.ones(1, 10, 20), USUAL, 1.0)
+    torch.testing.assert_close(ranked.scores, torch.tensor([0.5 * 0.5 / 0.6]))
+
+
+def test_a_class_is_compared_with_itself():
+    found = detections([[0, 0, 10, 10], [10, 0, 20, 10]], [0.5, 0.4])
+    masks = torch.zeros(2, 10, 20)
+    masks[0, :6, :10] = 1
+    masks[1, :4, 10:] = 1
+    ranked, _ = ranked_by_masks(found, masks, torch.tensor([0.6, 0.4]), 2.0)
+    assert ranked.labels.tolist() == [0, 1]
+    torch.testing.assert_close(ranked.scores, torch.tensor([0.5, 0.4]))
 
 
 def test_a_score_stays_a_score():
     found = detections([[0, 0, 10, 10], [0, 0, 5, 5]], [0.9, 0.9])
     masks = torch.stack((torch.ones(10, 10), torch.zeros(10, 10)))
-    assert ranked_by_masks(found, masks, 3.0)[0].scores.tolist() == [1, 0]
+    assert ranked_by_masks(found, masks, USUAL, 3.0)[0].scores.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_the_papers_scores_are_left_alone(count):
     found = detections([[0, 0, 10, 10]] * count, [0.5] * count)
     masks = torch.zeros(count, 10, 10)
-    ranked, same = ranked_by_masks(found, masks, 0.0 if count else 2.0)
+    ranked, same = ranked_by_masks(found, masks, USUAL, 0.0 if count else 2.0)
     assert ranked is found
     assert same is masks
 

@@ -47,8 +47,7 @@ class DetectionConfig:
         regress: Move boxes as the regressor says (paper). One that learned from boxes of selective
             search, right or wrong, moves others off the edges that they lie on.
         mask_power: Modules 3 and 4 multiply a score by how well the mask fills its box, soft IoU
-            over the usual 0.6, to this power; 0 is the paper's. It ranks the objects of a class
-            better, but a class that fills its boxes less (a bird 0.4) falls behind others.
+            over the class's usual one (`train.fill_images`), to this power; 0 is the paper's.
         mask_threshold: The share of a mask confidence map's largest value that counts as half
             object, half background.
         paint_score: Objects of a lower score are left out of labels, unless all are asked for, and

@@ -43,6 +43,8 @@ class TrainConfig:
             classifier blurs into their surroundings. 0 fits none.
         region_images: Images on which the class scores of module 1's proposals are fitted to the
             tags before its first step. 0 starts them from the whole-image classifier.
+        fill_images: Images on which modules 3 and 4, once trained, are asked how well masks of each
+            class usually fill their boxes, for `detection.mask_power`. 0 takes 0.6 for every class.
         tag_loss: Weight of the loss of the whole-image classifier, which module 1 then keeps;
             class maps and priors need it. 0 is the paper's.
         optimizer: SGD (paper) or AdamW.
@@ -79,6 +81,7 @@ class TrainConfig:
     flip: bool = True
     place_images: Annotated[int, Field(ge=0)] = 0
     region_images: Annotated[int, Field(ge=0)] = 0
+    fill_images: Annotated[int, Field(ge=0)] = 0
     tag_loss: NonNegative = 0.0
     optimizer: Optimizer = Optimizer.SGD
     rate: Positive = 1e-3

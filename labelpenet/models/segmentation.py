@@ -12,6 +12,7 @@ from labelpenet.models.backbones import Grid
 from labelpenet.models.classification import pool
 from labelpenet.models.detection import DetectionModule, Losses, Samples, Targets
 
+USUAL_FILL = 0.6  # the median on photos of VOC
 MASK_SIZE = 28  # of a predicted mask: ROI pooling gives 14 x 14, one transposed convolution doubles
 
 
@@ -46,7 +47,13 @@ class SegmentationModule(nn.Module):
         channels: Of it.
         width: Of ASPP and of the mask head.
         classes: Number of classes C.
+
+    Attributes:
+        usual_fill: [C] how well masks of each class fill their boxes, as soft IoU: 0.6 until
+            training measures it.
     """
+
+    usual_fill: Tensor
 
     def __init__(
         self,
@@ -61,6 +68,7 @@ class SegmentationModule(nn.Module):
         self.detection = detection
         self.stage5 = stage5
         self.grid = grid
+        self.register_buffer("usual_fill", torch.full((classes,), USUAL_FILL))
         self.aspp = Aspp(channels, width)
         self.mask_head = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1),

@@ -23,6 +23,7 @@ from labelpenet.models.cascade import MODULES, Cascade, load_checkpoint, save_ch
 from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
+from labelpenet.training.fill import fit_fill
 from labelpenet.training.forward_backward import PHASES, ForwardBackward
 from labelpenet.training.loop import STATE, Stage, order, run_stage
 from labelpenet.training.optimization import parameter_groups
@@ -97,6 +98,7 @@ class Trainer:
                             self.cascade, self.dataset.records, self.proposals, self.console
                         )
                 self._run(self._stage(number))
+                self._fit_fill(number)
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))
                 (self.out / STATE).unlink(missing_ok=True)
@@ -148,6 +150,12 @@ class Trainer:
         if self.config.train.place_images:
             with self.engine.autocast():
                 fit_places(self.cascade, self.dataset.records, self.console)
+
+    def _fit_fill(self, number: int) -> None:
+        """Of the modules with a mask part that stage `number` taught."""
+        if self.config.train.fill_images:
+            for taught in (3, 4) if number == FORWARD_BACKWARD else {3, 4} & {number}:
+                fit_fill(self.cascade, taught, self.dataset.records, self.proposals, self.console)
 
     def _stage(self, number: int) -> Stage:
         train = self.config.train
