@@ -24,35 +24,37 @@ _PRIOR = 1.0  # of how many sure objects the usual fill of all classes counts
 @torch.no_grad()
 def fit_fill(
     cascade: Cascade,
-    number: int,
+    numbers: Sequence[int],
     records: Sequence[ImageRecord],
     proposals: ProposalStore,
     console: Console | None = None,
 ) -> None:
-    """Sets the usual fill of module 3 or 4 to the mean over what it finds in some images.
+    """Sets the usual fill of module 3, 4 or both to the mean over what each finds in some images.
 
     Each detection counts by its score, and 0.6 as one sure object of every class does.
 
     Args:
-        cascade: Its module is trained.
-        number: 3 or 4.
+        cascade: Those modules are trained.
+        numbers: Which of 3 and 4.
         records: The training images, of which some, evenly spread, are seen; their tags are read.
         proposals: Their boxes.
         console: Where progress goes; None is silent.
     """
-    config, taught = cascade.config, cast(SegmentationModule, cascade.module(number))
+    config = cascade.config
     count = min(config.train.fill_images, len(records))
     chosen = [records[i * len(records) // count] for i in range(count)]
     predictor = Predictor(cascade.for_inference())
-    module = cast(SegmentationModule, predictor.cascade.module(number))
-    weight = torch.full_like(taught.usual_fill, _PRIOR)
-    total = weight * USUAL_FILL
-    for record in track(chosen, f"fill of masks of module {number}", count, console):
+    modules = [cast(SegmentationModule, predictor.cascade.module(number)) for number in numbers]
+    weights = [torch.full_like(module.usual_fill, _PRIOR) for module in modules]
+    totals = [weight * USUAL_FILL for weight in weights]
+    for record in track(chosen, "how masks fill their boxes", count, console):
         with autocast(config, predictor.device):
             image = load_image(record.path)
             sample = predictor.sample(image, proposals[record.name], record.labels)
-            found, masks = predictor.detect.masked(sample, module)
-        scores = found.scores.float()
-        weight.index_add_(0, found.labels, scores)
-        total.index_add_(0, found.labels, scores * fill(masks, found.boxes))
-    taught.usual_fill.copy_(total / weight)
+            for module, weight, total in zip(modules, weights, totals, strict=True):
+                found, masks = predictor.detect.masked(sample, module)
+                scores = found.scores.float()
+                weight.index_add_(0, found.labels, scores)
+                total.index_add_(0, found.labels, scores * fill(masks, found.boxes))
+    for number, weight, total in zip(numbers, weights, totals, strict=True):
+        cast(SegmentationModule, cascade.module(number)).usual_fill.copy_(total / weight)

@@ -91,14 +91,7 @@ class Trainer:
             if number == 0:
                 self._train_trunk()
             else:
-                fresh = not (self.out / STATE).exists()
-                if number == 1 and fresh and self.config.train.region_images:
-                    with self.engine.autocast():
-                        fit_regions(
-                            self.cascade, self.dataset.records, self.proposals, self.console
-                        )
-                self._run(self._stage(number))
-                self._fit_fill(number)
+                self._train_modules(number)
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))
                 (self.out / STATE).unlink(missing_ok=True)
@@ -151,11 +144,16 @@ class Trainer:
             with self.engine.autocast():
                 fit_places(self.cascade, self.dataset.records, self.console)
 
-    def _fit_fill(self, number: int) -> None:
-        """Of the modules with a mask part that stage `number` taught."""
-        if self.config.train.fill_images:
-            for taught in (3, 4) if number == FORWARD_BACKWARD else {3, 4} & {number}:
-                fit_fill(self.cascade, taught, self.dataset.records, self.proposals, self.console)
+    def _train_modules(self, number: int) -> None:
+        """The stage of one of the modules, or of all, with what is fitted before and behind it."""
+        train, given = self.config.train, (self.dataset.records, self.proposals, self.console)
+        fresh = not (self.out / STATE).exists()
+        if number == 1 and fresh and train.region_images:
+            with self.engine.autocast():
+                fit_regions(self.cascade, *given)
+        self._run(self._stage(number))
+        if number >= 3 and train.fill_images:
+            fit_fill(self.cascade, (3, 4) if number == FORWARD_BACKWARD else (number,), *given)
 
     def _stage(self, number: int) -> Stage:
         train = self.config.train

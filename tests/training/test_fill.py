@@ -30,7 +30,7 @@ def data(tmp_path_factory):
 def test_it_is_the_mean_by_score_and_one_object_of_the_usual_fill(data, number, precision):
     cascade = random_cascade(*ALL, f"train.precision={precision}")
     dataset, proposals = data
-    fit_fill(cascade, number, dataset.records, proposals)
+    fit_fill(cascade, [number], dataset.records, proposals)
     chosen = [dataset.records[i * len(dataset) // 3] for i in range(3)]
     predictor = Predictor(cascade.for_inference())
     counted: dict[int, list[tuple[float, float]]] = {0: [], 1: [], 2: []}
@@ -72,7 +72,7 @@ def test_a_class_that_is_nowhere_keeps_the_usual_one(data):
     cascade = random_cascade(*ALL)
     dataset, proposals = data
     untagged = [dataclasses.replace(r, labels=(0,)) for r in dataset.records]
-    fit_fill(cascade, 3, untagged, proposals)
+    fit_fill(cascade, [3], untagged, proposals)
     fills = cascade.refinement.usual_fill.tolist()
     assert fills[1:] == pytest.approx([0.6, 0.6])
     assert fills[0] != pytest.approx(0.6)
