@@ -1,10 +1,11 @@
 """Images, labels, ground truth and proposals, as files have them."""
 
-from labelpenet.data.compute import ComputeResult, ImageFailure, compute_proposals
+from labelpenet.data.compute import ComputeResult, compute_proposals
 from labelpenet.data.datasets import check_for_training, list_dataset, load_dataset
 from labelpenet.data.entries import DatasetError
 from labelpenet.data.image_list import ImageList, ListedImage, list_images
 from labelpenet.data.images import MAX_PIXELS, ImageError, image_size, load_image
+from labelpenet.data.proposal_parts import ImageFailure
 from labelpenet.data.proposals import ProposalError, Proposals, ProposalStore, write_proposals
 from labelpenet.data.scenes import voc_palette, write_scenes
 from labelpenet.data.synthetic import SCENE_CLASSES, Scene, SceneSettings, render_scene

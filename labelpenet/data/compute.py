@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,42 +16,15 @@ from rich.console import Console
 from labelpenet.ahead import ahead
 from labelpenet.data.image_list import ListedImage
 from labelpenet.data.images import ImageError, load_image
-from labelpenet.data.proposals import (
-    ProposalError,
-    Proposals,
-    ProposalStore,
-    plain_settings,
-    write_proposals,
-)
+from labelpenet.data.proposal_parts import ImageFailure, PartWriter, locked, merge, stores
+from labelpenet.data.proposals import Proposals, plain_settings
 from labelpenet.engines import Engine, Workers, run
-from labelpenet.files import writing
 from labelpenet.progress import track
 from labelpenet.types import Dataset, ImageRecord
-
-if sys.platform != "win32":  # where two runs on one store are then not noticed
-    import fcntl
-
-ROWS_PER_PART = 64  # images that a kill may lose, if they come faster than
-SECONDS_PER_PART = 20.0
 
 Propose = Callable[[np.ndarray], np.ndarray]
 Record = ImageRecord | ListedImage
 _RECORDS_PER_TASK = 16
-
-
-@dataclass(frozen=True)
-class ImageFailure:
-    """An image that gave no proposals.
-
-    Attributes:
-        name: As in ImageRecord.
-        path: The image file.
-        reason: What went wrong.
-    """
-
-    name: str
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -132,101 +102,19 @@ def compute_proposals(
     path, settings = Path(path), plain_settings(settings)
     parts = path.with_name(f"{path.name}.parts")
     errors_path = path.parent / "errors.jsonl"
-    with _locked(parts):
-        done = {name for store in _stores(path, parts, settings) for name in store}
+    with locked(parts):
+        done = {name for store in stores(path, parts, settings) for name in store}
         records = images.records if isinstance(images, Dataset) else images
         todo = list({r.name: r for r in records if r.name not in done}.values())
-        sink = _Sink(parts, errors_path, settings)
+        sink = PartWriter(parts, errors_path, settings)
         ray = engine is Engine.RAY
         found = _on_ray(todo, propose, workers) if ray else _outcomes(todo, propose, workers)
         with closing(found) as outcomes, sink:
             for outcome in track(outcomes, "proposals", len(todo), console):
                 sink.add(outcome)
-        _merge(path, parts, settings)
+        merge(path, parts, settings)
     kept = len(images) - len(todo)
     return ComputeResult(path, sink.computed, kept, tuple(sink.errors), errors_path)
-
-
-class _Sink:
-    """Writes outcomes to part files; on leaving, the last ones too, whatever the reason."""
-
-    def __init__(self, parts: Path, errors_path: Path, settings: Mapping[str, object]) -> None:
-        self.computed = 0
-        self.errors: list[ImageFailure] = []
-        self._parts = parts
-        self._errors_path = errors_path
-        self._settings = settings
-        self._pending: list[Proposals] = []
-        self._written = time.monotonic()
-
-    def __enter__(self) -> None:
-        self._errors_path.unlink(missing_ok=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-
-    def add(self, outcome: Proposals | ImageFailure) -> None:
-        if isinstance(outcome, ImageFailure):
-            self.errors.append(outcome)
-            path = self._errors_path
-            with writing(path), path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(vars(outcome), default=str) + "\n")
-            return
-        self._pending.append(outcome)
-        late = time.monotonic() - self._written > SECONDS_PER_PART
-        if late or len(self._pending) >= ROWS_PER_PART:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._pending:
-            number = 1 + max((int(part.stem) for part in _part_files(self._parts)), default=-1)
-            write_proposals(self._parts / f"{number:06d}.parquet", self._pending, self._settings)
-            self.computed += len(self._pending)
-            self._pending = []
-        self._written = time.monotonic()
-
-
-def _part_files(parts: Path) -> list[Path]:
-    return sorted(path for path in parts.glob("*.parquet") if path.stem.isdigit())
-
-
-def _stores(path: Path, parts: Path, settings: Mapping[str, object]) -> Iterator[ProposalStore]:
-    """What earlier runs left, after a look at their settings."""
-    for file in ([path] if path.exists() else []) + _part_files(parts):
-        store = ProposalStore.open(file)
-        if store.settings != settings:
-            raise ProposalError(
-                f"{file}: was computed with other settings: {_difference(store.settings, settings)}"
-                "; delete it, or choose another path"
-            )
-        yield store
-
-
-def _difference(there: Mapping[str, object], asked: Mapping[str, object]) -> str:
-    nothing = object()
-    words = []
-    for key in sorted(set(there) | set(asked)):
-        old, new = there.get(key, nothing), asked.get(key, nothing)
-        if old != new:
-            before = "absent" if old is nothing else repr(old)
-            words.append(f"{key} is {before}, asked for {'none' if new is nothing else repr(new)}")
-    return ", ".join(words)
-
-
-def _merge(path: Path, parts: Path, settings: Mapping[str, object]) -> None:
-    """Puts the parts into the store; what is there twice (after a crash in here) is taken once."""
-    files = _part_files(parts)
-
-    def rows() -> Iterator[Proposals]:
-        seen = set[str]()
-        for store in _stores(path, parts, settings):
-            yield from (row for row in store.rows() if row.name not in seen)
-            seen.update(store)
-
-    if files or not path.exists():
-        write_proposals(path, rows(), settings)
-    for file in parts.iterdir():  # leftovers of killed writes too
-        file.unlink()
 
 
 def _outcomes(
@@ -302,26 +190,3 @@ def _checked(returned: object, name: str, height: int, width: int) -> np.ndarray
             f"propose: expected boxes within {width} x {height} for {name!r}, got {bad}"
         )
     return boxes.astype(np.float32)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds it for this process; a crash lets go of it too.
-
-    It stays only if there are parts in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY) if sys.platform != "win32" else None
-    try:
-        if sys.platform != "win32" and handle is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield
-        finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
-    except BlockingIOError as error:
-        raise ProposalError(f"{folder}: another run is writing these proposals") from error
-    finally:
-        if handle is not None:
-            os.close(handle)

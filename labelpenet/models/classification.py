@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labelpenet.models.backbones import FcHead, Grid
+from labelpenet.models.backbones import Grid
+from labelpenet.models.fc_head import FcHead
 from labelpenet.ops.roi_pool import roi_pool
 
 

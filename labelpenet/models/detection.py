@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelpenet.config import DetectionConfig
-from labelpenet.models.backbones import FcHead, Grid
+from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import ROI_STD, Frame, clip, decode, draw, encode, match
 from labelpenet.models.classification import HeadOutput, run_head
+from labelpenet.models.fc_head import FcHead
 from labelpenet.models.ranking import Prior, contrasted, limited, sure_enough, voted
 from labelpenet.models.rpn import Rpn
 from labelpenet.ops import nms_groups

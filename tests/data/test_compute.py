@@ -17,9 +17,9 @@ from labelpenet.data import (
     ProposalError,
     ProposalStore,
     check_for_training,
-    compute,
     compute_proposals,
     load_dataset,
+    proposal_parts,
     write_proposals,
 )
 from labelpenet.types import Dataset, ImageRecord
@@ -113,7 +113,7 @@ def test_an_interrupted_run_loses_nothing(dataset, path, error, workers):
 
 
 def test_parts_are_written_on_the_way(dataset, path, monkeypatch):
-    monkeypatch.setattr(compute, "ROWS_PER_PART", 2)
+    monkeypatch.setattr(proposal_parts, "ROWS_PER_PART", 2)
     parts = []
 
     def watched(image):
@@ -127,7 +127,7 @@ def test_parts_are_written_on_the_way(dataset, path, monkeypatch):
 
 
 def test_slow_images_are_written_one_by_one(dataset, path, monkeypatch):
-    monkeypatch.setattr(compute, "SECONDS_PER_PART", -1.0)
+    monkeypatch.setattr(proposal_parts, "SECONDS_PER_PART", -1.0)
     sizes = []
 
     def watched(image):
