@@ -60,7 +60,7 @@ class TrainConfig:
         weight_decay: On weights, not on biases.
         momentum: Of SGD.
         clip: Largest gradient norm.
-        precision: `fp32`, or `bf16` for autocast in the heads.
+        precision: `fp32`, or `bf16` for autocast in networks, at inference too.
         backward_iou: IoU with a detection of module 2 above which a proposal of module 1 takes its
             class in the backward phase (beta).
         instance_weights: Weigh each target's losses by its W (eq. 3, 4).

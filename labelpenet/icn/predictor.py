@@ -16,6 +16,7 @@ from labelpenet.icn.network import enhance
 from labelpenet.mask_nms import mask_nms
 from labelpenet.quality import peak_support
 from labelpenet.types import Instances, Labelling, Quality
+from labelpenet.views import autocast
 
 MODULE = 0  # in a Labelling, where the cascade has its modules 1 to 4
 
@@ -54,7 +55,9 @@ class IcnPredictor:
             return Enhanced(cues, at_size(cues.maps, size))
         shown, _ = resize_image(to_tensor(image).to(self.device), settings.size, 3 * settings.size)
         small = at_size(cues.maps, (shown.shape[1], shown.shape[2]))
-        return Enhanced(cues, at_size(enhance(self.icn.network, shown, small, settings), size))
+        with autocast(self.config, self.device):
+            maps = enhance(self.icn.network, shown, small, settings)
+        return Enhanced(cues, at_size(maps, size))
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, tags: tuple[int, ...] | None = None) -> Labelling:

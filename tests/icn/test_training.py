@@ -129,6 +129,18 @@ def test_labels_are_repeatable(run, scenes):
     assert torch.equal(first.instances.scores, second.instances.scores)
 
 
+def test_bfloat16_runs_the_network_and_changes_little(run, scenes):
+    image = load_image(load_dataset(scenes, split="test").records[0].path)
+    whole, low = (
+        IcnLabeler(run / "icn.pt", overrides=[f"train.precision={p}", "icn.binary=false"])
+        for p in ("fp32", "bf16")
+    )
+    a, b = (one.predictor.enhanced(image, (0, 1, 2)).maps for one in (whole, low))
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b)
+    torch.testing.assert_close(a, b, atol=0.05, rtol=0)
+
+
 def test_refused(run, tmp_path):
     cascade = tmp_path / "cascade.pt"
     save_checkpoint(cascade, random_cascade(), 1)
