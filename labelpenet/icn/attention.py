@@ -39,6 +39,8 @@ def icn_attention(config: Config, classes: tuple[str, ...], device: torch.device
         if not candidates:
             return torch.zeros((0, *image.shape[:2]))
         boxes = torch.stack([candidate.box for candidate in candidates])
-        return predictor.attention(image, [c.label for c in candidates], boxes, kind)
+        # an ICN's precision is its own, whatever the cascade runs in
+        with torch.autocast(device.type, enabled=False):
+            return predictor.attention(image, [c.label for c in candidates], boxes, kind)
 
     return attend

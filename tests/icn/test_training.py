@@ -188,8 +188,9 @@ def test_command(scenes, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Attention.PRM, Attention.ICN])
-def test_attention_of_calibration(kind, run, scenes):
-    cascade = random_cascade()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_attention_of_calibration(kind, precision, run, scenes):
+    cascade = random_cascade(f"train.precision={precision}")
     plain = cascade.config.to_dict()
     plain["calibration"]["attention"] = kind.value
     cascade.config = config_from_dict(plain)
