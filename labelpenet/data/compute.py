@@ -87,6 +87,7 @@ def compute_proposals(
     Example:
         >>> import tempfile
         >>> from PIL import Image
+        >>> from labelpenet.data import ProposalStore
         >>> folder = tempfile.TemporaryDirectory()
         >>> Image.new("RGB", (30, 20)).save(f"{folder.name}/a.png")
         >>> data = Dataset((), (ImageRecord("a", Path(folder.name, "a.png")),))
