@@ -86,6 +86,12 @@ def seed_for(*key: int) -> int:
     return int(state) >> 1
 
 
+def evenly(records: Sequence[ImageRecord], count: int) -> list[ImageRecord]:
+    """At most `count` of the records, evenly spread."""
+    count = min(count, len(records))
+    return [records[i * len(records) // count] for i in range(count)]
+
+
 def generator_for(*key: int) -> torch.Generator:
     """A generator with the seed of `key`."""
     return torch.Generator().manual_seed(seed_for(*key))

@@ -15,6 +15,7 @@ from labelpenet.mask_confidence import fill
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.segmentation import USUAL_FILL, SegmentationModule
 from labelpenet.progress import track
+from labelpenet.training.examples import evenly
 from labelpenet.types import ImageRecord
 from labelpenet.views import autocast
 
@@ -41,13 +42,12 @@ def fit_fill(
         console: Where progress goes; None is silent.
     """
     config = cascade.config
-    count = min(config.train.fill_images, len(records))
-    chosen = [records[i * len(records) // count] for i in range(count)]
+    chosen = evenly(records, config.train.fill_images)
     predictor = Predictor(cascade.for_inference())
     modules = [cast(SegmentationModule, predictor.cascade.module(number)) for number in numbers]
     weights = [torch.full_like(module.usual_fill, _PRIOR) for module in modules]
     totals = [weight * USUAL_FILL for weight in weights]
-    for record in track(chosen, "how masks fill their boxes", count, console):
+    for record in track(chosen, "how masks fill their boxes", len(chosen), console):
         with autocast(config, predictor.device):
             image = load_image(record.path)
             sample = predictor.sample(image, proposals[record.name], record.labels)

@@ -20,7 +20,7 @@ from labelpenet.data.transforms import resize_image, to_tensor
 from labelpenet.models.cascade import Cascade
 from labelpenet.progress import track
 from labelpenet.training.convex import fit_linear
-from labelpenet.training.examples import generator_for
+from labelpenet.training.examples import evenly, generator_for
 from labelpenet.types import ImageRecord
 
 # Of an image's cells, at most this share can be the seeds of one class, if they reach this share
@@ -46,13 +46,12 @@ def fit_places(
     """
     config, module = cascade.config, cascade.classification
     device = module.places.weight.device
-    count = min(config.train.place_images, len(records))
-    chosen = [records[i * len(records) // count] for i in range(count)]
+    chosen = evenly(records, config.train.place_images)
     seeing = cascade.for_inference()
     layer = seeing.classification.fc.as_cells()
     longest = max(config.train.longest, config.train.trunk_size)
     features, labels = [], []
-    for i, record in enumerate(track(chosen, "seeds of places", count, console)):
+    for i, record in enumerate(track(chosen, "seeds of places", len(chosen), console)):
         image = to_tensor(load_image(record.path))
         image, _ = resize_image(image, config.train.trunk_size, longest)
         trunk = seeing.trunk(image.to(device))

@@ -19,6 +19,7 @@ from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import pool
 from labelpenet.progress import track
 from labelpenet.training.convex import fit_linear
+from labelpenet.training.examples import evenly
 from labelpenet.types import ImageRecord
 
 _STEPS, _DECAY = 80, 5e-4
@@ -43,13 +44,12 @@ def fit_regions(
     """
     config, module = cascade.config, cascade.classification
     device = module.fc8c.weight.device
-    count = min(config.train.region_images, len(records))
-    chosen = [records[i * len(records) // count] for i in range(count)]
+    chosen = evenly(records, config.train.region_images)
     scales = config.train.scales
     seeing = cascade.for_inference().eval()
     head = seeing.classification
     rows = []
-    for i, record in enumerate(track(chosen, "features of proposals", count, console)):
+    for i, record in enumerate(track(chosen, "features of proposals", len(chosen), console)):
         image, scale = resize_image(
             to_tensor(load_image(record.path)), scales[i % len(scales)], config.train.longest
         )
@@ -58,7 +58,7 @@ def fit_regions(
         _, last = head.fc(pool(stage5, scale_boxes(boxes, scale), module.grid, 7))
         rows.append(last.float().mean(0))
     features = torch.stack(rows)
-    tags = torch.zeros(count, len(cascade.classes), device=device)
+    tags = torch.zeros(len(chosen), len(cascade.classes), device=device)
     for own, record in zip(tags, chosen, strict=True):
         own[list(record.labels)] = 1
 

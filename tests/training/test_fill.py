@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny_cascade import random_cascade, scene_data, tiny_config
+from tiny_cascade import random_cascade, tiny_config
 
-from labelpenet.data import load_image, write_scenes
+from labelpenet.data import load_image
 from labelpenet.inference import Predictor
 from labelpenet.mask_confidence import fill
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
@@ -15,14 +15,6 @@ from labelpenet.training.fill import fit_fill
 from labelpenet.training.trainer import Trainer
 
 ALL = ("train.fill_images=3", "detection.score_threshold=0")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Six scenes and their proposals."""
-    folder = tmp_path_factory.mktemp("fill")
-    write_scenes(folder / "scenes", 6, seed=1, test_count=0, size=(64, 64))
-    return scene_data(folder / "scenes", tiny_config())
 
 
 @pytest.mark.parametrize("number", [3, 4])

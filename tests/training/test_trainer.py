@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_cascade import random_cascade, scene_data, tiny_config, with_values
+from tiny_cascade import random_cascade, tiny_config, with_values
 
-from labelpenet.data import Proposals, ProposalStore, write_proposals, write_scenes
+from labelpenet.data import Proposals, ProposalStore, write_proposals
 from labelpenet.models.cascade import load_checkpoint
 from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.training.loop import order
@@ -24,14 +24,6 @@ from labelpenet.types import Dataset, ImageRecord, Instances
 @pytest.fixture(scope="module")
 def config():
     return tiny_config()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, config):
-    """Six scenes and their proposals."""
-    folder = tmp_path_factory.mktemp("training")
-    write_scenes(folder / "scenes", 6, seed=1, test_count=0, size=(64, 64))
-    return scene_data(folder / "scenes", config)
 
 
 @pytest.fixture(scope="module")
