@@ -38,6 +38,16 @@ class Patches:
             one[:, rows, columns] = layer[:, row, column]
         return out
 
+    def keep_where(self, mask: Tensor) -> None:
+        """Sets the rest to zero, in place.
+
+        Args:
+            mask: Of the map that all peaks share, [C, H, W] bool.
+        """
+        height, width = mask.shape[1:]
+        for values, (rows, row), (columns, column) in self._shared(self.values, height, width):
+            values[:, rows, columns] *= mask[:, row, column]
+
     def place(self, height: int, width: int) -> Tensor:
         """Whole maps, [P, C, height, width]."""
         if self.covers(height, width):

@@ -58,8 +58,7 @@ class PeakTracer:
         self._classifier = classifier
         self._positive = positive
         for node in self._graph.graph.nodes:
-            if node.op not in ("placeholder", "output"):
-                _kind(node, self._graph)
+            _kind(node, self._graph)
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Responses:
@@ -84,12 +83,16 @@ class _Trace:
         """The body's features; every layer's output is kept."""
         values = self._values
         for node in self._graph.graph.nodes:
-            if node.op == "placeholder":
+            kind = _kind(node, self._graph)
+            if kind == "placeholder":
                 values[node] = image
-            elif node.op == "output":
+            elif kind == "output":
                 return values[node.args[0]]
-            elif (kind := _kind(node, self._graph)) == "pool":
-                values[node], self._offsets[node] = _pool(self._layer(node), values[node.args[0]])
+            elif kind == "pool":
+                pooled, offsets = _pool(self._layer(node), values[node.args[0]])
+                if _kind(node.args[0], self._graph) == "relu":  # which stops what is pooled to zero
+                    offsets.masked_fill_(pooled[0] <= 0, _OUTSIDE)
+                values[node], self._offsets[node] = pooled, offsets
             elif kind == "cat":
                 values[node] = torch.cat([values[part] for part in node.args[0]], 1)
             elif kind == "relu":
@@ -110,7 +113,7 @@ class _Trace:
             return image.new_zeros(0, height, width)
         carried = {nodes[-1].args[0]: self._start(peaks)}
         for node in reversed(nodes):
-            if node.op in ("placeholder", "output") or node not in carried:
+            if _kind(node, self._graph) in _ENDS or node not in carried:
                 continue
             for source, patches in self._step(node, carried.pop(node)):
                 size = self._values[source].shape[2:]
@@ -150,7 +153,9 @@ class _Trace:
         if kind == "same":
             return [(source, at)]
         if kind == "relu":
-            return [(source, Patches(at.values * (at.gather(out[0]) > 0), at.top, at.left))]
+            if any(_kind(user, self._graph) != "pool" for user in node.users):
+                at.keep_where(out[0] > 0)
+            return [(source, at)]
         layer = self._layer(node)
         if kind == "pool":
             return [(source, _pool_back(layer, at, self._offsets[node]))]
@@ -164,6 +169,7 @@ class _Trace:
         return self._graph.get_submodule(str(node.target))
 
 
+_ENDS = ("placeholder", "output")
 _FUNCTIONS: dict[Callable[..., Any], str] = {torch.relu: "relu", torch.cat: "cat"}
 _LAYERS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
@@ -176,6 +182,8 @@ _LAYERS: dict[type[nn.Module], str] = {
 
 
 def _kind(node: torch.fx.Node, graph: torch.fx.GraphModule) -> str:
+    if node.op in _ENDS:
+        return node.op
     if node.op == "call_function" and node.target in _FUNCTIONS:
         return _FUNCTIONS[node.target]
     if node.op == "call_module":
@@ -201,8 +209,26 @@ def _moved(at: Patches, layer: Any, values: Tensor) -> Patches:
 def _conv_back(layer: nn.Conv2d, at: Patches, weight: Tensor) -> Patches:
     if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0):
         return Patches(F.conv2d(at.values, weight.transpose(0, 1)), at.top, at.left)
+    if layer.dilation == (1, 1) and layer.stride[0] == layer.stride[1] > 1:
+        return _moved(at, layer, _strided_back(at.values, weight, layer.stride[0]))
     values = F.conv_transpose2d(at.values, weight, stride=layer.stride, dilation=layer.dilation)
     return _moved(at, layer, values)
+
+
+def _strided_back(values: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """A transposed convolution [P, D, h, w] x [D, C, k, k] as a plain one and a shuffle.
+
+    Each of the stride's phases along an axis sees its own cells of the kernel: as channels, they
+    fill a convolution's lanes, which the three of an image leave empty.
+    """
+    deep, channels, ky, kx = weight.shape
+    rows, columns = -(-ky // stride), -(-kx // stride)
+    whole = F.pad(weight, (0, columns * stride - kx, 0, rows * stride - ky))
+    phases = whole.reshape(deep, channels, rows, stride, columns, stride).permute(1, 3, 5, 0, 2, 4)
+    kernel = phases.reshape(-1, deep, rows, columns).flip(2, 3)
+    out = F.pixel_shuffle(F.conv2d(values, kernel, padding=(rows - 1, columns - 1)), stride)
+    height, width = (values.shape[2] - 1) * stride + ky, (values.shape[3] - 1) * stride + kx
+    return out[:, :, :height, :width]
 
 
 def _share_back(layer: nn.Conv2d, at: Patches, image: Tensor) -> Patches:
@@ -239,13 +265,17 @@ def _pool_back(layer: nn.MaxPool2d, at: Patches, offsets: Tensor) -> Patches:
     (sy, sx), (ky, kx) = _pair(layer.stride), _pair(layer.kernel_size)
     own = at.gather(offsets, _OUTSIDE)
     count, channels, h, w = at.values.shape
-    size = (count, channels, (h - 1) * sy + ky, (w - 1) * sx + kx)
-    values = at.values.new_zeros(size)
-    for offset in range(ky * kx):  # the windows of one offset do not overlap: sums in fixed order
-        y, x = divmod(offset, kx)
-        part = values[:, :, y : y + (h - 1) * sy + 1 : sy, x : x + (w - 1) * sx + 1 : sx]
-        part += at.values * (own == offset)
-    return _moved(at, layer, values)
+    height, width = (h - 1) * sy + ky, (w - 1) * sx + kx
+    # from a cell's offset and where its window begins to its place in the values
+    offset = torch.arange(_OUTSIDE + 1, device=own.device)
+    step = torch.where(offset < ky * kx, offset // kx * width + offset % kx, 0)
+    down, right = (torch.arange(n, device=own.device) for n in (h, w))
+    begin = down[:, None] * sy * width + right * sx
+    passed = at.values.masked_fill_(own == _OUTSIDE, 0).flatten(2)
+    values = at.values.new_zeros(count, channels, height * width)
+    for into, gradient, cells in zip(values, passed, own.expand(count, -1, -1, -1), strict=True):
+        into.scatter_add_(1, (step[cells.int()] + begin).flatten(1), gradient)
+    return _moved(at, layer, values.view(count, channels, height, width))
 
 
 def _norm_back(layer: nn.GroupNorm, at: Patches, image: Tensor) -> Patches:

@@ -30,6 +30,9 @@ def chain(*layers):
 
 CHAINS = {
     "strides": lambda: chain(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 6, 2, stride=3)),
+    "kernels of no whole strides": lambda: chain(
+        nn.Conv2d(3, 4, (5, 3), stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 1, stride=2)
+    ),
     "dilated": lambda: chain(nn.Conv2d(3, 5, 3, padding=2, dilation=2), nn.ReLU()),
     "odd pooling": lambda: chain(
         nn.Conv2d(3, 4, (3, 5), padding=(1, 2)),
@@ -85,6 +88,31 @@ def test_chains(make, size, positive):
     assert_near(
         responses.of(peaks), reference(body, classifier.weight, classifier.bias, image, peaks)
     )
+
+
+class Branches(nn.Module):
+    """One ReLU that a pooling and a convolution both see."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU()
+        self.pool, self.second = nn.MaxPool2d(2), nn.Conv2d(4, 5, 2, stride=2)
+
+    def forward(self, image):
+        seen = self.relu(self.first(image))
+        return torch.cat((self.pool(seen), self.second(seen)), 1)
+
+
+def test_a_relu_of_two_readers():
+    torch.manual_seed(5)
+    body = Branches().eval().requires_grad_(False).double()
+    image = torch.randn(1, 3, 17, 22, dtype=torch.float64)
+    classifier, responses = traced(body, image)
+    peaks = all_corners(responses.maps)
+    assert_near(
+        responses.of(peaks), gradient_maps(body, classifier.weight, classifier.bias, image, peaks)
+    )
+    assert torch.equal(responses.of(peaks), responses.of(peaks))  # nothing kept was changed
 
 
 def test_maps_are_the_classifiers():
