@@ -17,7 +17,7 @@ from labelpenet.calibration import (
     scale_to_one,
 )
 from labelpenet.icn.attention import Attend
-from labelpenet.mask_confidence import mask_confidence, ranked_by_masks
+from labelpenet.mask_confidence import mask_confidence, ranked_by_masks, within_reach
 from labelpenet.mask_nms import mask_nms
 from labelpenet.masks import refine_masks
 from labelpenet.models.boxes import clip
@@ -65,8 +65,17 @@ class Detect:
 
         Each is scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most,
         and its best pixels are the object's all the same.
+
+        Args:
+            sample: The image.
+            module: 3 or 4 of the cascade.
+            least: Detections that no mask can raise to this score are left out. Where tags are
+                known all stay: the best one of a tag is told by the masks.
         """
-        found = self._found(sample, module.detection, least)
+        power = self.config.detection.mask_power
+        found = self._found(sample, module.detection, 0.0 if power else least)
+        if sample.tags is None:
+            found = found.at(within_reach(found, module.usual_fill, power, least))
         confidence = mask_confidence(module, sample.views, found, sample.size)
         return found, scale_to_one(confidence)
 
@@ -113,9 +122,7 @@ class Detect:
     def _segmented(self, sample: Sample, module: SegmentationModule, number: int) -> Labelling:
         """Modules 3 and 4, which have a mask part."""
         rules = self.config.detection
-        # a mask can raise a score above the least one
-        least = 0.0 if rules.mask_power else self._least
-        found, confidence = self.masked(sample, module, least)
+        found, confidence = self.masked(sample, module, self._least)
         found, confidence = ranked_by_masks(found, confidence, module.usual_fill, rules.mask_power)
         tags = sample.tags or ()
         sure = sure_enough(found.scores, found.labels, self._least, tags).nonzero().flatten()

@@ -15,6 +15,7 @@ from labelpenet.views import View
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MEMBERS = 8
+_ROUNDING = 1 + 1e-5  # so that nothing is left out that ranked_by_masks would put at the score
 
 
 def mask_confidence(
@@ -95,3 +96,16 @@ def ranked_by_masks(
     scores = (found.scores * share**power).clamp(max=1)
     order = torch.argsort(scores, descending=True, stable=True)
     return found._replace(scores=scores).at(order), confidence[order]
+
+
+def within_reach(found: Detections, usual_fill: Tensor, power: float, least: float) -> Tensor:
+    """Which detections [K] of D have at least this score if their masks fill their boxes.
+
+    Args:
+        found: D detections.
+        usual_fill: [C], above 0.
+        power: As in ranked_by_masks.
+        least: The score.
+    """
+    best = found.scores / usual_fill[found.labels] ** power
+    return (best * _ROUNDING >= least).nonzero().flatten()

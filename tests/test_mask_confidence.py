@@ -6,7 +6,7 @@ import torch
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
-from labelpenet.mask_confidence import ranked_by_masks
+from labelpenet.mask_confidence import ranked_by_masks, within_reach
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import Detections
 
@@ -74,6 +74,17 @@ def test_the_papers_scores_are_left_alone(count):
     ranked, same = ranked_by_masks(found, masks, USUAL, 0.0 if count else 2.0)
     assert ranked is found
     assert same is masks
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_a_full_box_tells_what_is_within_reach(power):
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 10]]
+    full = torch.ones(2, 10, 10)
+    for score in (0.05, 0.11, 0.18, 0.3, 0.9):
+        found = detections(boxes, [score, score])
+        ranked, _ = ranked_by_masks(found, full, USUAL, power)
+        expected = sorted(ranked.labels[ranked.scores >= 0.3].tolist())
+        assert within_reach(found, USUAL, power, 0.3).tolist() == expected
 
 
 @pytest.mark.parametrize("module", [3, 4])

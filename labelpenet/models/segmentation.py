@@ -92,7 +92,10 @@ class SegmentationModule(nn.Module):
 
     def mask_logits(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mask logits [R, 28, 28] of ROIs [R, 4] for their classes [R]."""
-        logits: Tensor = self.mask_head(pool(features, boxes, self.grid, 14)).float()
+        pooled = pool(features, boxes, self.grid, 14)
+        # the layout in which convolutions run fastest on a CPU, the transposed one above all
+        pooled = pooled.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.mask_head(pooled).float()
         return logits[torch.arange(len(boxes), device=logits.device), labels]
 
     def loss(
