@@ -16,10 +16,17 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labelpenet.icn.layer_gradients import (
+    EPSILON,
+    OUTSIDE,
+    conv_back,
+    norm_back,
+    plain,
+    pool,
+    pool_back,
+    share_back,
+)
 from labelpenet.icn.patches import Patches
-
-_EPSILON = 1e-10
-_OUTSIDE = 255  # in place of an offset within a pooling window
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,9 @@ class _Trace:
             elif kind == "output":
                 return values[node.args[0]]
             elif kind == "pool":
-                pooled, offsets = _pool(self._layer(node), values[node.args[0]])
+                pooled, offsets = pool(self._layer(node), values[node.args[0]])
                 if _kind(node.args[0], self._graph) == "relu":  # which stops what is pooled to zero
-                    offsets.masked_fill_(pooled[0] <= 0, _OUTSIDE)
+                    offsets.masked_fill_(pooled[0] <= 0, OUTSIDE)
                 values[node], self._offsets[node] = pooled, offsets
             elif kind == "cat":
                 values[node] = torch.cat([values[part] for part in node.args[0]], 1)
@@ -135,7 +142,7 @@ class _Trace:
             features = self._values[last][0]
             shifted = cells.gather(features - features.min())
             kept = rows.clamp(min=0)[:, :, None, None] * shifted
-            cells = Patches(kept / kept.sum(1, keepdim=True).clamp(min=_EPSILON), top, left)
+            cells = Patches(kept / kept.sum(1, keepdim=True).clamp(min=EPSILON), top, left)
         return cells
 
     def _step(self, node: torch.fx.Node, at: Patches) -> list[tuple[torch.fx.Node, Patches]]:
@@ -158,12 +165,12 @@ class _Trace:
             return [(source, at)]
         layer = self._layer(node)
         if kind == "pool":
-            return [(source, _pool_back(layer, at, self._offsets[node]))]
+            return [(source, pool_back(layer, at, self._offsets[node]))]
         if kind == "norm":
-            return [(source, _norm_back(layer, at, self._values[source][0]))]
+            return [(source, norm_back(layer, at, self._values[source][0]))]
         if self._positive:
-            return [(source, _share_back(layer, at, self._values[source]))]
-        return [(source, _conv_back(layer, at, layer.weight))]
+            return [(source, share_back(layer, at, self._values[source]))]
+        return [(source, conv_back(layer, at, layer.weight))]
 
     def _layer(self, node: torch.fx.Node) -> Any:
         return self._graph.get_submodule(str(node.target))
@@ -188,106 +195,6 @@ def _kind(node: torch.fx.Node, graph: torch.fx.GraphModule) -> str:
         return _FUNCTIONS[node.target]
     if node.op == "call_module":
         layer = graph.get_submodule(str(node.target))
-        plain = not isinstance(layer, nn.Conv2d) or (
-            layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same"
-        )
-        if type(layer) in _LAYERS and plain:
+        if type(layer) in _LAYERS and plain(layer):
             return _LAYERS[type(layer)]
     raise ValueError(f"body: a peak cannot be propagated back through {node.target}")
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
-
-
-def _moved(at: Patches, layer: Any, values: Tensor) -> Patches:
-    """Windows of a layer's input: they begin where those of its output look first."""
-    (sy, sx), (py, px) = _pair(layer.stride), _pair(layer.padding)
-    return Patches(values, [t * sy - py for t in at.top], [v * sx - px for v in at.left])
-
-
-def _conv_back(layer: nn.Conv2d, at: Patches, weight: Tensor) -> Patches:
-    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0):
-        return Patches(F.conv2d(at.values, weight.transpose(0, 1)), at.top, at.left)
-    if layer.dilation == (1, 1) and layer.stride[0] == layer.stride[1] > 1:
-        return _moved(at, layer, _strided_back(at.values, weight, layer.stride[0]))
-    values = F.conv_transpose2d(at.values, weight, stride=layer.stride, dilation=layer.dilation)
-    return _moved(at, layer, values)
-
-
-def _strided_back(values: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """A transposed convolution [P, D, h, w] x [D, C, k, k] as a plain one and a shuffle.
-
-    Each of the stride's phases along an axis sees its own cells of the kernel: as channels, they
-    fill a convolution's lanes, which the three of an image leave empty.
-    """
-    deep, channels, ky, kx = weight.shape
-    rows, columns = -(-ky // stride), -(-kx // stride)
-    whole = F.pad(weight, (0, columns * stride - kx, 0, rows * stride - ky))
-    phases = whole.reshape(deep, channels, rows, stride, columns, stride).permute(1, 3, 5, 0, 2, 4)
-    kernel = phases.reshape(-1, deep, rows, columns).flip(2, 3)
-    out = F.pixel_shuffle(F.conv2d(values, kernel, padding=(rows - 1, columns - 1)), stride)
-    height, width = (values.shape[2] - 1) * stride + ky, (values.shape[3] - 1) * stride + kx
-    return out[:, :, :height, :width]
-
-
-def _share_back(layer: nn.Conv2d, at: Patches, image: Tensor) -> Patches:
-    """Excitation: x * W+^T (p / (W+ x)), with x shifted by its minimum and no bias."""
-    shifted = image - image.min()
-    weight = layer.weight.clamp(min=0)
-    let_through = F.conv2d(shifted, weight, None, layer.stride, layer.padding, layer.dilation)[0]
-    whole = at.gather(let_through)
-    share = torch.where(whole > _EPSILON, at.values / whole, torch.zeros_like(whole))
-    back = _conv_back(layer, Patches(share, at.top, at.left), weight)
-    return Patches(back.values * back.gather(shifted[0]), back.top, back.left)
-
-
-def _pool(layer: nn.MaxPool2d, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The pooled image, and which cell of its window each value came from, [C, h, w] uint8."""
-    pooled, index = F.max_pool2d(
-        image,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        ceil_mode=layer.ceil_mode,
-        return_indices=True,
-    )
-    (sy, sx), (py, px), (_, kx) = map(_pair, (layer.stride, layer.padding, layer.kernel_size))
-    width = image.shape[3]
-    top = torch.arange(pooled.shape[2], device=image.device)[:, None] * sy - py
-    left = torch.arange(pooled.shape[3], device=image.device) * sx - px
-    down = torch.div(index[0], width, rounding_mode="floor") - top
-    right = index[0] % width - left
-    return pooled, (down * kx + right).to(torch.uint8)
-
-
-def _pool_back(layer: nn.MaxPool2d, at: Patches, offsets: Tensor) -> Patches:
-    (sy, sx), (ky, kx) = _pair(layer.stride), _pair(layer.kernel_size)
-    own = at.gather(offsets, _OUTSIDE)
-    count, channels, h, w = at.values.shape
-    height, width = (h - 1) * sy + ky, (w - 1) * sx + kx
-    # from a cell's offset and where its window begins to its place in the values
-    offset = torch.arange(_OUTSIDE + 1, device=own.device)
-    step = torch.where(offset < ky * kx, offset // kx * width + offset % kx, 0)
-    down, right = (torch.arange(n, device=own.device) for n in (h, w))
-    begin = down[:, None] * sy * width + right * sx
-    passed = at.values.masked_fill_(own == _OUTSIDE, 0).flatten(2)
-    values = at.values.new_zeros(count, channels, height * width)
-    for into, gradient, cells in zip(values, passed, own.expand(count, -1, -1, -1), strict=True):
-        into.scatter_add_(1, (step[cells.int()] + begin).flatten(1), gradient)
-    return _moved(at, layer, values.view(count, channels, height, width))
-
-
-def _norm_back(layer: nn.GroupNorm, at: Patches, image: Tensor) -> Patches:
-    """Through group normalisation, whose mean and deviation tie all cells of a group together."""
-    channels, height, width = image.shape
-    grouped = image.reshape(layer.num_groups, -1)
-    variance, mean = torch.var_mean(grouped, 1, correction=0, keepdim=True)
-    scale = (variance + layer.eps).rsqrt()
-    normal = (grouped - mean) * scale
-    gradient = at.place(height, width) * layer.weight[:, None, None]
-    gradient = gradient.reshape(len(gradient), layer.num_groups, -1)
-    straight = gradient - gradient.mean(2, keepdim=True)
-    values = scale * (straight - normal * (gradient * normal).mean(2, keepdim=True))
-    none = [0] * len(at.top)
-    return Patches(values.reshape(-1, channels, height, width), none, none)

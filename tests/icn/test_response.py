@@ -153,7 +153,18 @@ def test_no_peaks():
     assert responses.of(torch.zeros(0, 3, dtype=torch.int64)).shape == (0, 9, 8)
 
 
-@pytest.mark.parametrize("layer", [nn.AvgPool2d(2), nn.Conv2d(3, 3, 3, groups=3), nn.Sigmoid()])
+UNKNOWN = [
+    nn.AvgPool2d(2),
+    nn.Sigmoid(),
+    nn.Conv2d(3, 3, 3, groups=3),
+    nn.Conv2d(3, 3, 3, padding="same"),
+    nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
+    nn.MaxPool2d(2, dilation=2),
+    nn.MaxPool2d(16),
+]
+
+
+@pytest.mark.parametrize("layer", UNKNOWN, ids=str)
 def test_unknown_layers_are_refused(layer):
     with pytest.raises(ValueError, match="body: a peak cannot be propagated back through"):
         PeakTracer(nn.Sequential(layer), nn.Linear(3, 2))
