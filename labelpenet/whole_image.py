@@ -53,7 +53,7 @@ class WholeImage:
 
     def prior(self, maps: ClassMaps | None, tags: tuple[int, ...] | None) -> Prior:
         """What it tells a detection module of an image (see DetectionConfig)."""
-        rules, gamma = self.config.detection, self.config.calibration.class_gamma
+        rules = self.config.detection
         if maps is None:
             return Prior()
         seen = maps
@@ -62,7 +62,7 @@ class WholeImage:
             classes = range(len(seen.maps)) if tags is None else tags
             every = torch.zeros((len(boxes), len(seen.maps)), device=boxes.device)
             for label in classes:
-                every[:, label] = seen.fit(label, boxes, gamma)
+                every[:, label] = seen.fit(label, boxes, rules.map_gamma)
             return every
 
         present = tags is None and rules.image_prior > 0

@@ -158,6 +158,8 @@ def test_every_rule_at_once_on_any_number_of_boxes(module, boxes):
         *RULES,
         "calibration.objects=3",
         "detection.map_weight=0.8",
+        "detection.object_weight=0.1",
+        "detection.map_gamma=1.5",
         "detection.contrast=2",
         "detection.vote_power=10",
         "detection.regress=false",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelpenet.config import ConfigError, load_config
-from labelpenet.models.ranking import contrasted, limited, sure_enough, voted
+from labelpenet.models.ranking import blended, contrasted, limited, sure_enough, voted
 from labelpenet.ops import box_iou
 
 POWERS = st.floats(0, 20)
@@ -19,6 +19,34 @@ def drawn(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     side = 1 + torch.rand(count, 2, generator=generator) * 50
     strength = torch.relu(torch.rand(count, 3, generator=generator) - 0.2)
     return torch.cat((corner, corner + side), 1), strength
+
+
+def test_the_papers_strength_is_the_heads_probability():
+    head = torch.softmax(torch.randn(5, 4), 1)
+    assert torch.equal(blended(head, None, 0.0, 0.0), head[:, :-1])
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 100))
+def test_a_blend_lies_between_what_it_blends(first, second, seed):
+    generator = torch.Generator().manual_seed(seed)
+    head = torch.softmax(4 * torch.randn(6, 4, generator=generator), 1)
+    fit = torch.rand(6, 3, generator=generator)
+    weight, other = first, (1 - first) * second
+    known = torch.stack((head[:, :-1], fit, (1 - head[:, -1:]).expand(-1, 3)))
+    strength = blended(head, fit, weight, other)
+    assert bool((strength >= known.amin(0) - 1e-6).all())
+    assert bool((strength <= known.amax(0) + 1e-6).all())
+
+
+def test_a_weight_of_nothing_stops_no_score():
+    """0.7 + 0.3 leaves a trace of 1, and a class of probability 0 to the power of it is 0."""
+    head, fit = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.5, 0.5]])
+    assert blended(head, fit, 0.7, 0.3)[0].tolist() == pytest.approx([0.5**0.7] * 2)
+
+
+def test_weights_of_more_than_one_are_refused():
+    with pytest.raises(ConfigError, match="object_weight"):
+        load_config("voc-squeezenet", ["detection.object_weight=0.5"])
 
 
 def test_a_score_is_a_strength_times_its_share():

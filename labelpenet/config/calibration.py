@@ -110,7 +110,7 @@ class CalibrationConfig:
         heat_area_power: A proposal adds score / area^power to the heat-map; 0 is the paper's sum,
             more keeps large boxes from flooding it.
         gamma: The combined map is raised to this power before thresholding.
-        class_gamma: And a class map before it is compared with boxes and regions.
+        class_gamma: And a class map before module 1 compares it with boxes and regions.
         threshold: The map's value that counts as half object, half background.
         box: Where an instance's box comes from.
         crf: The dense CRF.

@@ -38,8 +38,12 @@ class DetectionConfig:
             best one of every tag always does.
         image_prior: A score is multiplied by the whole-image classifier's probability of its class,
             where tags are unknown, to this power; 0 is the paper's.
-        map_weight: A box's strength is the weighted geometric mean of the head's probability and of
-            its soft IoU with the class map; this is the map's weight, 0 is the paper's.
+        map_weight: A box's strength is the weighted geometric mean of three: its soft IoU with the
+            class map, of this weight, 0 is the paper's;
+        object_weight: the head's probability that the box is an object of any class, which more
+            pseudo labels teach than each class has; 0 is the paper's. What is left to 1 is the
+            weight of the head's probability of the class.
+        map_gamma: A class map is raised to this power before boxes are compared with it.
         contrast: A score is a strength times its share of the strongest of its class in the image,
             to this power: that tells more of images' boxes than strengths alone. 0 is the paper's.
         vote_power: A detection's box is the mean of the boxes around it, weighed by their strength
@@ -75,6 +79,8 @@ class DetectionConfig:
     label_score: Fraction = 0.5
     image_prior: NonNegative = 0.0
     map_weight: Fraction = 0.0
+    object_weight: Fraction = 0.0
+    map_gamma: Positive = 1.0
     contrast: NonNegative = 0.0
     vote_power: NonNegative = 0.0
     regress: bool = True

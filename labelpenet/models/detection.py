@@ -14,7 +14,7 @@ from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import ROI_STD, Frame, clip, decode, draw, encode, match
 from labelpenet.models.classification import HeadOutput, run_head
 from labelpenet.models.fc_head import FcHead
-from labelpenet.models.ranking import Prior, contrasted, limited, sure_enough, voted
+from labelpenet.models.ranking import Prior, blended, contrasted, limited, sure_enough, voted
 from labelpenet.models.rpn import Rpn
 from labelpenet.ops import nms_groups
 
@@ -238,15 +238,13 @@ class DetectionModule(nn.Module):
         every = [own, *(frame.boxes(rois) for frame in frames[1:])]
         outputs = [self.head([f], [b])[0] for f, b in zip(features, every, strict=True)]
         probability = torch.stack([torch.softmax(o.logits, 1) for o in outputs]).mean(0)
-        strength = probability[:, : self.classes]
         height, width = first.size
         boxes = clip(
             self._boxes(rois, every, outputs, frames), (height / first.scale, width / first.scale)
         )
         prior = Prior() if prior is None else prior
-        if prior.fit is not None:
-            share = config.map_weight
-            strength = prior.fit(boxes) ** share * strength ** (1 - share)
+        fit = None if prior.fit is None else prior.fit(boxes)
+        strength = blended(probability, fit, config.map_weight, config.object_weight)
         score = contrasted(strength, config.contrast)
         if prior.presence is not None:
             score = score * prior.presence

@@ -25,6 +25,34 @@ class Prior(NamedTuple):
     presence: Tensor | None = None
 
 
+def blended(
+    probability: Tensor, fit: Tensor | None, map_weight: float, object_weight: float
+) -> Tensor:
+    """Strengths [R, C] of an image's boxes: a weighted geometric mean of what is known of them.
+
+    Args:
+        probability: [R, C + 1] of the head; the last column is background.
+        fit: [R, C] how well each box fits each class's map, in [0, 1]; None counts for nothing.
+        map_weight: Of the fit.
+        object_weight: Of the probability of an object, whatever its class. What is left to 1 is
+            the weight of the probability of the class.
+
+    Example:
+        >>> head, fit = torch.tensor([[0.2, 0.2, 0.6]]), torch.tensor([[0.9, 0.4]])
+        >>> blended(head, fit, 0.5, 0.25)  # 0.9 ** 0.5 * 0.4 ** 0.25 * 0.2 ** 0.25
+        tensor([[0.5045, 0.3364]])
+    """
+    known = [(probability[:, :-1], 1 - map_weight - object_weight)]
+    known.append((1 - probability[:, -1:], object_weight))
+    if fit is not None:
+        known.append((fit, map_weight))
+    strength = torch.ones_like(probability[:, :-1])
+    for share, weight in known:
+        if weight > 1e-9:  # what rounding leaves of 1 is no weight
+            strength = strength * share.clamp(min=0) ** weight
+    return strength
+
+
 def contrasted(strength: Tensor, power: float) -> Tensor:
     """Strengths [R, C] of an image's boxes -> scores: each times its share of its class's best.
 
