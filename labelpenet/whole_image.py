@@ -54,6 +54,7 @@ class WholeImage:
     def prior(self, maps: ClassMaps | None, tags: tuple[int, ...] | None) -> Prior:
         """What it tells a detection module of an image (see DetectionConfig)."""
         rules = self.config.detection
+        gamma = rules.map_gamma if tags is None else rules.tagged_gamma
         if maps is None:
             return Prior()
         seen = maps
@@ -62,7 +63,7 @@ class WholeImage:
             classes = range(len(seen.maps)) if tags is None else tags
             every = torch.zeros((len(boxes), len(seen.maps)), device=boxes.device)
             for label in classes:
-                every[:, label] = seen.fit(label, boxes, rules.map_gamma)
+                every[:, label] = seen.fit(label, boxes, gamma)
             return every
 
         present = tags is None and rules.image_prior > 0

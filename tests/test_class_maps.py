@@ -17,6 +17,7 @@ from labelpenet.models.classification import tag_loss
 from labelpenet.ops import RegionMasks
 from labelpenet.training.places import fit_places, seeds
 from labelpenet.types import ImageRecord
+from labelpenet.whole_image import WholeImage
 
 LOW = -20.0
 
@@ -160,6 +161,7 @@ def test_every_rule_at_once_on_any_number_of_boxes(module, boxes):
         "detection.map_weight=0.8",
         "detection.object_weight=0.1",
         "detection.map_gamma=1.5",
+        "detection.tagged_gamma=0.5",
         "detection.contrast=2",
         "detection.vote_power=10",
         "detection.regress=false",
@@ -277,3 +279,18 @@ def test_places_are_learned_from_tags(tmp_path):
 
 def tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize(("tags", "gamma"), [(None, 0.5), ((0, 2), 3.0)])
+def test_maps_are_read_by_whether_tags_are_known(tags, gamma):
+    cascade = random_cascade(
+        *RULES, "detection.map_weight=0.5", "detection.map_gamma=0.5", "detection.tagged_gamma=3"
+    )
+    whole = WholeImage(cascade)
+    maps = ClassMaps(torch.ones(3), torch.rand(3, 12, 16), (48, 64))
+    boxes = torch.tensor([[0.0, 0, 30, 30], [8, 8, 64, 48]])
+    fit = whole.prior(maps, tags).fit
+    assert fit is not None
+    for label in tags or range(3):
+        torch.testing.assert_close(fit(boxes)[:, label], maps.fit(label, boxes, gamma))
+    assert fit(boxes)[:, 1].any() == (tags is None)

@@ -43,7 +43,10 @@ class DetectionConfig:
         object_weight: the head's probability that the box is an object of any class, which more
             pseudo labels teach than each class has; 0 is the paper's. What is left to 1 is the
             weight of the head's probability of the class.
-        map_gamma: A class map is raised to this power before boxes are compared with it.
+        map_gamma: A class map is raised to this power before boxes are compared with it, where tags
+            are unknown;
+        tagged_gamma: and to this one where they are known: fewer classes then compete for places,
+            and maps reach further.
         contrast: A score is a strength times its share of the strongest of its class in the image,
             to this power: that tells more of images' boxes than strengths alone. 0 is the paper's.
         vote_power: A detection's box is the mean of the boxes around it, weighed by their strength
@@ -81,6 +84,7 @@ class DetectionConfig:
     map_weight: Fraction = 0.0
     object_weight: Fraction = 0.0
     map_gamma: Positive = 1.0
+    tagged_gamma: Positive = 1.0
     contrast: NonNegative = 0.0
     vote_power: NonNegative = 0.0
     regress: bool = True
