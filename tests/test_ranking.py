@@ -44,9 +44,9 @@ def test_a_weight_of_nothing_stops_no_score():
     assert blended(head, fit, 0.7, 0.3)[0].tolist() == pytest.approx([0.5**0.7] * 2)
 
 
-def test_weights_of_more_than_one_are_refused():
+def test_more_than_the_maps_weight_is_refused():
     with pytest.raises(ConfigError, match="object_weight"):
-        load_config("voc-squeezenet", ["detection.object_weight=0.5"])
+        load_config("voc-squeezenet", ["detection.map_weight=0.4", "detection.object_weight=0.5"])
 
 
 def test_a_score_is_a_strength_times_its_share():

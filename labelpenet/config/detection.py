@@ -38,11 +38,11 @@ class DetectionConfig:
             best one of every tag always does.
         image_prior: A score is multiplied by the whole-image classifier's probability of its class,
             where tags are unknown, to this power; 0 is the paper's.
-        map_weight: A box's strength is the weighted geometric mean of three: its soft IoU with the
-            class map, of this weight, 0 is the paper's;
-        object_weight: the head's probability that the box is an object of any class, which more
-            pseudo labels teach than each class has; 0 is the paper's. What is left to 1 is the
-            weight of the head's probability of the class.
+        map_weight: A box's strength is the weighted geometric mean of the head's probability and of
+            its soft IoU with the class map; this is the map's weight, 0 is the paper's.
+        object_weight: Where tags are known, so much of the map's weight goes to the head's
+            probability that the box is an object of any class: which class is not the question
+            then, and all pseudo labels teach it. 0 is the paper's.
         map_gamma: A class map is raised to this power before boxes are compared with it, where tags
             are unknown;
         tagged_gamma: and to this one where they are known: fewer classes then compete for places,

@@ -102,8 +102,8 @@ class Config:
             raise ValueError("class maps and priors need train.tag_loss above 0")
         if not detection.test_boxes and not detection.search_boxes:
             raise ValueError("detection needs test_boxes or search_boxes above 0")
-        if detection.map_weight + detection.object_weight > 1:
-            raise ValueError("detection.map_weight and detection.object_weight: at most 1 together")
+        if detection.object_weight > detection.map_weight:
+            raise ValueError("detection.object_weight is part of map_weight, and not above it")
 
     @property
     def uses_class_maps(self) -> bool:

@@ -244,7 +244,8 @@ class DetectionModule(nn.Module):
         )
         prior = Prior() if prior is None else prior
         fit = None if prior.fit is None else prior.fit(boxes)
-        strength = blended(probability, fit, config.map_weight, config.object_weight)
+        objects = 0.0 if tags is None else config.object_weight
+        strength = blended(probability, fit, config.map_weight - objects, objects)
         score = contrasted(strength, config.contrast)
         if prior.presence is not None:
             score = score * prior.presence
