@@ -116,7 +116,7 @@ class FixedRpn(torch.nn.Module):
 def detect(rois, probability, tags=None, *, offsets=None, **config: object):
     """detect() with boxes and class probabilities (background last) given."""
     overrides = [f"detection.{key}={value}" for key, value in config.items()]
-    module = random_cascade(*overrides).detection
+    module = random_cascade("train.tag_loss=1", *overrides).detection
     rois = torch.tensor(rois).reshape(-1, 4)
     logits = torch.tensor(probability).reshape(-1, 4).log()
     second = torch.zeros(len(rois), 4) if offsets is None else torch.tensor(offsets)
@@ -147,6 +147,13 @@ def test_tags_restrict_the_classes():
     assert found.labels.tolist() == [0]
     assert set(found.entry_labels.tolist()) == {0}
     assert len(detect(ROIS, SURE, ()).boxes) == 0
+
+
+@pytest.mark.parametrize("tags", [None, (0,)])
+def test_any_object_counts_where_tags_are_known(tags):
+    found = detect(ROIS[:1], SURE[:1], tags, map_weight=0.5, object_weight=0.25)
+    objects = 1.0 if tags is None else (1 - 0.19) ** 0.25  # no map is given, nor counts
+    assert found.scores[0].item() == pytest.approx(0.6**0.5 * objects)
 
 
 def test_the_best_of_every_tag_is_kept():
