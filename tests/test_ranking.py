@@ -45,7 +45,7 @@ def test_a_weight_of_nothing_stops_no_score():
 
 
 def test_more_than_the_maps_weight_is_refused():
-    with pytest.raises(ConfigError, match="object_weight"):
+    with pytest.raises(ConfigError, match=r": detection.object_weight is part of map_weight.*it$"):
         load_config("voc-squeezenet", ["detection.map_weight=0.4", "detection.object_weight=0.5"])
 
 

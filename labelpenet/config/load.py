@@ -88,11 +88,16 @@ def config_from_dict(values: Mapping[str, Any], origin: str = "config") -> Confi
     try:
         return TypeAdapter(Config).validate_python(dict(values))
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}"
-            for e in error.errors()
-        ]
+        lines = [_told(tuple(e["loc"]), e["msg"], e["input"]) for e in error.errors()]
         raise ConfigError(f"{origin}: " + "; ".join(lines)) from None
+
+
+def _told(where: tuple[int | str, ...], what: str, got: object) -> str:
+    """One problem; a rule about several settings names them, and a whole section is not shown."""
+    rule = what.removeprefix("Value error, ")
+    if rule != what and isinstance(got, Mapping):
+        return rule
+    return f"{'.'.join(str(part) for part in where)}: {what}, got {got!r}"
 
 
 def _read(source: str | Path) -> dict[str, Any]:
