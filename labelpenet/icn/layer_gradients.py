@@ -92,7 +92,11 @@ def pool(layer: nn.MaxPool2d, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pool_back(layer: nn.MaxPool2d, at: Patches, offsets: Tensor) -> Patches:
-    """The gradient of max-pooling: each value goes to the cell that it came from (see pool)."""
+    """The gradient of max-pooling: each value goes to the cell that it came from (see pool).
+
+    Takes the values of `at` over. On a GPU, what overlapping windows send to one cell is summed in
+    no fixed order, unless torch.use_deterministic_algorithms asks for one.
+    """
     (sy, sx), (ky, kx) = _pair(layer.stride), _pair(layer.kernel_size)
     own = at.gather(offsets, OUTSIDE)
     count, channels, h, w = at.values.shape

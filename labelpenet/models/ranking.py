@@ -42,8 +42,10 @@ def blended(
         >>> blended(head, fit, 0.5, 0.25)  # 0.9 ** 0.5 * 0.4 ** 0.25 * 0.2 ** 0.25
         tensor([[0.5045, 0.3364]])
     """
-    known = [(probability[:, :-1], 1 - map_weight - object_weight)]
-    known.append((1 - probability[:, -1:], object_weight))
+    known = [
+        (probability[:, :-1], 1 - map_weight - object_weight),
+        (1 - probability[:, -1:], object_weight),
+    ]
     if fit is not None:
         known.append((fit, map_weight))
     strength = torch.ones_like(probability[:, :-1])
