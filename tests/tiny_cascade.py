@@ -11,7 +11,7 @@ import torch
 from labelpenet.config import Config, config_from_dict
 from labelpenet.data import ProposalStore, compute_proposals, load_dataset
 from labelpenet.labeler import proposal_settings, propose
-from labelpenet.models.cascade import Cascade
+from labelpenet.models.cascade import Cascade, load_checkpoint
 from labelpenet.types import Dataset
 
 CLASSES = ("box", "disk", "star")
@@ -61,6 +61,11 @@ def random_cascade(*overrides: str, seed: int = 0) -> Cascade:
     """An untrained cascade in evaluation mode."""
     torch.manual_seed(seed)
     return Cascade(tiny_config(*overrides), CLASSES).eval()
+
+
+def saved_state(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights."""
+    return load_checkpoint(path)[0].state_dict()
 
 
 def scene_data(folder: Path, config: Config) -> tuple[Dataset, ProposalStore]:

@@ -1,14 +1,14 @@
-"""dense_crf: by hand, against the float64 lattice and exact sums, against pydensecrf, emulated."""
+"""dense_crf: by hand, against the float64 lattice and exact sums, against pydensecrf."""
 
 from __future__ import annotations
 
 import doctest
-import functools
 import importlib
 
 import numpy as np
 import pytest
 import torch
+from crf_photo import assert_close, photo, photo_reference, potentials, reference, unaries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,67 +19,16 @@ from labelpenet.ops.dense_crf import (
     GaussianKernel,
     Normalization,
     dense_crf,
-    unary_from_probability,
 )
 from labelpenet.reference.dense_crf import (
     ExactFilter,
     LatticeFilter,
     dense_crf_exact,
-    dense_crf_lattice,
     features,
 )
 
 module = importlib.import_module("labelpenet.ops.dense_crf")  # not the function
 NORMALIZATIONS = list(Normalization)
-
-
-def photo(height, width, seed=0):
-    """[H, W, 3] uint8: smooth colours and noise."""
-    noise = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 3, height // 12 + 2, width // 12 + 2, generator=noise) * 300 - 20
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
-    smooth = smooth + 6 * torch.randn(smooth.shape, generator=noise)
-    return smooth.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).contiguous()
-
-
-def unaries(maps, labels, height, width, seed=0):
-    noise = torch.Generator().manual_seed(seed)
-    coarse = 3 * torch.randn(maps, labels, height // 9 + 2, width // 9 + 2, generator=noise)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    smooth = smooth + torch.randn(smooth.shape, generator=noise)
-    return unary_from_probability(smooth.softmax(1))
-
-
-def potentials(gaussian=GAUSSIAN, bilateral=BILATERAL):
-    found = []
-    if gaussian is not None:
-        found.append((gaussian.sxy, 0.0, gaussian.compat))
-    if bilateral is not None:
-        found.append((bilateral.sxy, bilateral.srgb, bilateral.compat))
-    return found
-
-
-@functools.cache
-def photo_reference(maps, labels, height, width, normalization, iterations):
-    """What every instruction set is compared with, computed once."""
-    image, unary = photo(height, width), unaries(maps, labels, height, width)
-    return reference(image, unary, normalization=normalization, iterations=iterations)
-
-
-def reference(image, unary, gaussian=GAUSSIAN, bilateral=BILATERAL, **options):
-    options["normalization"] = options.pop("normalization", Normalization.SYMMETRIC).name
-    return torch.from_numpy(
-        dense_crf_lattice(
-            image.numpy(), unary.double().numpy(), potentials(gaussian, bilateral), **options
-        )
-    )
-
-
-def assert_close(got, expected, limit):
-    assert got.shape == expected.shape
-    assert torch.isfinite(got).all()
-    error = float((got.double() - expected.double()).abs().max()) if got.numel() else 0.0
-    assert error <= limit, f"largest error {error:.2e}, allowed {limit:.2e}"
 
 
 # ---- by hand -----------------------------------------------------------------------------------
@@ -288,144 +237,6 @@ def test_peer(size, labels, normalization):
         assert (error > 1e-3).float().mean() < 1e-3
     else:
         assert float(error.max()) < 1e-3
-
-
-# ---- on the device ------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("maps", "labels", "normalization"),
-    [
-        (1, 2, Normalization.NONE),
-        (1, 2, Normalization.SYMMETRIC),
-        (9, 2, Normalization.BEFORE),
-        (2, 3, Normalization.AFTER),
-    ],
-)
-def test_emulated(emulated, maps, labels, normalization):
-    image, unary = photo(8, 11), unaries(maps, labels, 8, 11)
-    got = dense_crf(image, unary, iterations=2, normalization=normalization)
-    expected = photo_reference(maps, labels, 8, 11, normalization, 2)
-    assert_close(got, expected, 1e-3 if normalization is Normalization.NONE else 5e-5)
-
-
-@pytest.mark.parametrize(
-    ("size", "labels", "gaussian", "bilateral", "iterations"),
-    [
-        ((1, 1), 2, GAUSSIAN, BILATERAL, 3),
-        ((1, 17), 3, GAUSSIAN, None, 2),
-        ((6, 7), 2, None, BilateralKernel(0.2, 0.3, 5), 1),  # wide keys, all vertices apart
-        ((5, 9), 11, GaussianKernel(1e6, 2), None, 1),  # one vertex; two groups of channels
-        ((5, 9), 2, GAUSSIAN, BILATERAL, 0),
-    ],
-)
-def test_emulated_cases(emulated, size, labels, gaussian, bilateral, iterations):
-    image, unary = photo(*size), unaries(1, labels, *size)
-    options = {"gaussian": gaussian, "bilateral": bilateral, "iterations": iterations}
-    got = dense_crf(image, unary, **options)
-    assert_close(got, reference(image, unary, **options), 5e-5)
-
-
-def test_emulated_result_does_not_depend_on_the_thread_order(monkeypatch, emulated_module):
-    monkeypatch.setattr("labelpenet.ops._extension._active", emulated_module)
-    image, unary = photo(8, 9), unaries(2, 2, 8, 9)
-    results = []
-    for order in ("0", "1", "7"):
-        monkeypatch.setenv("LABELPENET_EMULATION_ORDER", order)
-        results.append(dense_crf(image, unary, iterations=2))
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize(("maps", "labels"), [(1, 2), (40, 2), (2, 21)])
-def test_device(maps, labels, normalization):
-    image, unary = photo(61, 84), unaries(maps, labels, 61, 84)
-    got = dense_crf(image.cuda(), unary.cuda(), normalization=normalization)
-    again = dense_crf(image.cuda(), unary.cuda(), normalization=normalization)
-    assert torch.equal(got, again)
-    error = (got.cpu() - dense_crf(image, unary, normalization=normalization)).abs()
-    if normalization is Normalization.NONE:
-        assert (error > 1e-3).float().mean() < 1e-3
-    else:
-        assert float(error.max()) < 2e-4
-
-
-@pytest.mark.cuda
-def test_device_graph():
-    image, unary = photo(20, 30).cuda(), unaries(2, 3, 20, 30).cuda()
-    expected = dense_crf(image, unary)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        got = dense_crf(image, unary)
-    graph.replay()
-    assert torch.equal(got, expected)
-
-
-# ---- at the door -------------------------------------------------------------------------------
-IMAGE, UNARY = torch.zeros(4, 5, 3, dtype=torch.uint8), torch.zeros(1, 2, 4, 5)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"image": IMAGE.float()}, TypeError, "image: expected .* uint8, got .* float32"),
-        ({"image": IMAGE[..., :1]}, ValueError, r"image: expected \[H, W, 3\]"),
-        ({"image": IMAGE.numpy()}, TypeError, "image: expected .* got ndarray"),
-        ({"unary": UNARY[0]}, ValueError, "unary: expected"),
-        ({"unary": UNARY[..., :4]}, ValueError, r"unary: expected \[K, L, 4, 5\]"),
-        ({"unary": UNARY.double()}, TypeError, "unary: expected .* float32"),
-        ({"unary": UNARY[:, :1]}, ValueError, "unary: expected at least 2 labels"),
-        ({"unary": UNARY + float("nan")}, ValueError, "unary: expected finite"),
-        ({"unary": UNARY + float("inf")}, ValueError, "unary: expected finite"),
-        ({"unary": UNARY.clone().requires_grad_()}, ValueError, "unary: needs a gradient"),
-        ({"iterations": -1}, ValueError, "iterations: expected 0 to"),
-        ({"iterations": 10**6}, ValueError, "iterations: expected 0 to"),
-        ({"iterations": 1.5}, TypeError, "iterations: expected an int"),
-        ({"iterations": True}, TypeError, "iterations: expected an int"),
-        ({"gaussian": GaussianKernel(sxy=0)}, ValueError, "gaussian.sxy: expected a number above"),
-        ({"gaussian": GaussianKernel(sxy=-1)}, ValueError, "gaussian.sxy: expected"),
-        ({"gaussian": GaussianKernel(compat=float("nan"))}, ValueError, "gaussian.compat"),
-        ({"gaussian": BILATERAL}, TypeError, "gaussian: expected GaussianKernel"),
-        ({"gaussian": GaussianKernel(sxy=1e-30)}, ValueError, "too small"),
-        ({"gaussian": GaussianKernel(sxy=1e-320)}, ValueError, "sxy"),
-        ({"gaussian": GaussianKernel(compat=1e300)}, ValueError, "gaussian.compat"),
-        ({"bilateral": BilateralKernel(sxy=1e300)}, ValueError, "bilateral.sxy"),
-        ({"bilateral": BilateralKernel(srgb=0)}, ValueError, "bilateral.srgb: expected"),
-        ({"bilateral": BilateralKernel(srgb=1e-9)}, ValueError, "too small"),
-        ({"bilateral": (80, 13, 10)}, TypeError, "bilateral: expected BilateralKernel"),
-        ({"normalization": 3}, TypeError, "normalization: expected Normalization"),
-    ],
-)  # fmt: skip
-def test_bad_input(change, error, message):
-    arguments = {"image": IMAGE, "unary": UNARY} | change
-    image, unary = arguments.pop("image"), arguments.pop("unary")
-    with pytest.raises(error, match=message):
-        dense_crf(image, unary, **arguments)
-
-
-# ---- unaries -----------------------------------------------------------------------------------
-def test_unary_from_probability():
-    p = torch.tensor([[0.2, 0.0], [0.8, 1.0]]).reshape(1, 2, 1, 2)
-    assert_close(unary_from_probability(p).neg().exp(), p.clamp_min(1e-5), 1e-6)
-    three = torch.tensor([0.2, 0.5, 0.3]).reshape(1, 3, 1, 1)
-    got = unary_from_probability(three, gt_prob=0.7).neg().exp().flatten()
-    assert_close(got, torch.tensor([0.15, 0.7, 0.15]), 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("probability", "gt_prob", "error", "message"),
-    [
-        (torch.zeros(1, 2, dtype=torch.float64), None, TypeError, "probability: expected"),
-        (torch.zeros(1, 1, 3), None, ValueError, "probability: expected .* L at least 2"),
-        (torch.zeros(2), None, ValueError, "probability: expected"),
-        (torch.zeros(1, 2), 1.0, ValueError, "gt_prob: expected"),
-        (torch.zeros(1, 2), 0, ValueError, "gt_prob: expected"),
-        (torch.zeros(1, 2), "a", TypeError, "gt_prob: expected"),
-    ],
-)
-def test_unary_from_probability_refuses(probability, gt_prob, error, message):
-    with pytest.raises(error, match=message):
-        unary_from_probability(probability, gt_prob=gt_prob)
 
 
 # ---- torch -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from labelpenet.training.targets import TargetsError, TargetStore
+from labelpenet.training.targets import TargetsError, TargetStore, keep_for_training
 from labelpenet.types import Instances
 
 numbers = st.floats(-1e4, 1e4, width=32)
@@ -123,3 +123,27 @@ def test_masks_are_needed(tmp_path):
     with pytest.raises(ValueError, match="a: expected instances with masks"):
         TargetStore.write(tmp_path / "t.parquet", [("a", Instances.empty(), (4, 4))])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "score", "tags", "empty", "thin", "kept"),
+    [
+        ([0.9, 0.6, 0.2], [0, 0, 0], 0.5, (0,), [], [], [0, 1]),  # the sure ones
+        ([0.3, 0.2, 0.1], [0, 0, 1], 0.5, (0, 1), [], [], [0, 2]),  # the best one of every tag
+        ([0.3, 0.2], [0, 0], 0.5, (), [], [], []),  # no tags, none sure
+        ([0.9, 0.8], [0, 1], 0.5, (0, 1), [0], [], [1]),  # an empty mask teaches nothing
+        ([0.9, 0.8], [0, 1], 0.5, (0, 1), [], [1], [0]),  # nor does a box of no width
+        ([0.5], [2], 0.5, (0,), [], [], [0]),  # at the score
+        ([], [], 0.5, (0,), [], [], []),
+    ],
+)
+def test_keep_for_training(scores, labels, score, tags, empty, thin, kept):
+    count = len(scores)
+    masks = torch.ones((count, 4, 5), dtype=torch.bool)
+    masks[empty] = False
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]]).repeat(count, 1)
+    boxes[thin, 2] = 0.5
+    instances = Instances(boxes, torch.tensor(labels).long(), torch.tensor(scores).float(), masks)
+    found = keep_for_training(instances, score, tags)
+    assert found.scores.tolist() == [pytest.approx(scores[i]) for i in kept]
+    assert found.labels.tolist() == [labels[i] for i in kept]

@@ -1,0 +1,97 @@
+"""What training refuses to start from, with reasons."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_cascade import with_values
+
+from labelpenet.data import Proposals, ProposalStore, write_proposals
+from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.training.run import train_cascade
+from labelpenet.training.trainer import Trainer, TrainingError, refuse
+from labelpenet.types import Dataset, ImageRecord
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("train", {"rate": 0.5}, "train.rate: 0.001 there, 0.5 here"),
+        ("detection", {"limit": 3}, "detection.limit: 20 there, 3 here"),
+        ("model", {"fc_width": 17}, "model.fc_width: 16 there, 17 here"),
+    ],
+)
+def test_changed_settings_are_refused(trained, config, data, section, values, message):
+    with pytest.raises(CheckpointError) as error:
+        Trainer(with_values(config, section, **values), *data, trained)
+    assert message in str(error.value)
+    assert "use another folder" in str(error.value)
+
+
+def test_other_classes_are_refused(trained, config, data):
+    dataset = dataclasses.replace(data[0], classes=("box", "disk", "sun"))
+    with pytest.raises(CheckpointError, match="other classes"):
+        Trainer(config, dataset, data[1], trained)
+
+
+def test_a_truncated_checkpoint_is_refused(trained, tmp_path, config, data):
+    (tmp_path / "module1.pt").write_bytes((trained / "module1.pt").read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"module1\.pt: truncated"):
+        Trainer(config, *data, tmp_path)
+
+
+def test_bad_images_are_all_listed(tmp_path, config, data):
+    dataset, _ = data
+    good, untagged, unproposed, without, resized = dataset.records[:5]
+    boxes = np.array([[0, 0, 20, 20], [5, 5, 30, 30]], np.float32)
+    rows = [
+        Proposals(good.name, 64, 64, boxes),
+        Proposals(untagged.name, 64, 64, boxes),
+        Proposals(without.name, 64, 64, boxes[:0]),
+        Proposals(resized.name, 32, 32, boxes),
+    ]
+    store = tmp_path / "boxes.parquet"
+    write_proposals(store, rows, {})
+    missing = ImageRecord("gone", tmp_path / "gone.jpg", (0,))
+    records = (
+        good, dataclasses.replace(untagged, labels=()), unproposed, without, resized, missing
+    )  # fmt: skip
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError) as error:
+        Trainer(config, Dataset(dataset.classes, records), ProposalStore.open(store), out)
+    message = str(error.value)
+    assert message.startswith("training cannot start, 5 problems:\n")
+    for line in (
+        f"{untagged.name}: has no labels",
+        f"{unproposed.name}: has no proposals",
+        f"{without.name}: has 0 proposals",
+        f"{resized.name}: is 64 x 64",
+        "gone.jpg: no such file",
+    ):
+        assert line in message
+    assert good.name not in message
+    assert not out.exists()
+
+
+def test_an_empty_dataset_is_refused(tmp_path, config, data):
+    with pytest.raises(TrainingError, match="the dataset has no images"):
+        Trainer(config, Dataset(("a",), ()), data[1], tmp_path)
+
+
+def test_a_long_list_is_cut():
+    refuse([])
+    with pytest.raises(TrainingError) as error:
+        refuse([f"image {i}" for i in range(60)])
+    lines = str(error.value).splitlines()
+    assert lines[0] == "training cannot start, 60 problems:"
+    assert lines[1] == "  image 0"
+    assert lines[-1] == "  and 10 more"
+    assert len(lines) == 52
+
+
+def test_unreadable_images_stop_before_proposals_are_computed(tmp_path, config):
+    (tmp_path / "list.csv").write_text("image,labels\na.png,box\n")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"one problem:\n  a: .*a\.png: the file is empty"):
+        train_cascade(config, tmp_path / "list.csv", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
