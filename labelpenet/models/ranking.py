@@ -102,8 +102,11 @@ def voted(boxes: Tensor, strength: Tensor, rows: Tensor, labels: Tensor, power: 
     if power == 0 or len(rows) == 0:
         return own
     said = strength[:, labels].T  # [D, R]
-    best = said.gather(1, rows[:, None]).clamp(min=torch.finfo(said.dtype).tiny)
-    weight = torch.where(box_iou(own, boxes) >= _VOTE_IOU, (said / best) ** power, 0.0)
+    near = box_iou(own, boxes) >= _VOTE_IOU
+    said = torch.where(near, said, 0.0)
+    # shares of the strongest voter's, so that no power of them overflows
+    best = said.amax(1, keepdim=True).clamp(min=torch.finfo(said.dtype).tiny)
+    weight = torch.where(near, (said / best) ** power, 0.0)
     total = weight.sum(1, keepdim=True)
     return torch.where(total > 0, weight @ boxes / total.clamp(min=1e-12), own)
 
