@@ -8,6 +8,7 @@ from labelpenet.ops.dense_crf import (
     BILATERAL,
     GAUSSIAN,
     Normalization,
+    dense_crf,
     unary_from_probability,
 )
 from labelpenet.reference.dense_crf import dense_crf_lattice
@@ -44,6 +45,16 @@ def photo_reference(maps, labels, height, width, normalization, iterations):
     """What every instruction set is compared with, computed once."""
     image, unary = photo(height, width), unaries(maps, labels, height, width)
     return reference(image, unary, normalization=normalization, iterations=iterations)
+
+
+def assert_is_reference(maps, labels, height, width, normalization, iterations):
+    """What the kernels make of a photo is what the float64 lattice does, and adds up to 1."""
+    image, unary = photo(height, width), unaries(maps, labels, height, width)
+    got = dense_crf(image, unary, iterations=iterations, normalization=normalization)
+    expected = photo_reference(maps, labels, height, width, normalization, iterations)
+    # without normalisation the scores are thousands: their rounding shows
+    assert_close(got, expected, 1e-3 if normalization is Normalization.NONE else 5e-5)
+    assert_close(got.sum(1), torch.ones(maps, height, width), 1e-5)
 
 
 def reference(image, unary, gaussian=GAUSSIAN, bilateral=BILATERAL, **options):

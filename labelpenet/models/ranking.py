@@ -103,10 +103,9 @@ def voted(boxes: Tensor, strength: Tensor, rows: Tensor, labels: Tensor, power: 
         return own
     said = strength[:, labels].T  # [D, R]
     near = box_iou(own, boxes) >= _VOTE_IOU
-    said = torch.where(near, said, 0.0)
     # shares of the strongest voter's, so that no power of them overflows
-    best = said.amax(1, keepdim=True).clamp(min=torch.finfo(said.dtype).tiny)
-    weight = torch.where(near, (said / best) ** power, 0.0)
+    best = said.where(near, 0.0).amax(1, keepdim=True).clamp(min=torch.finfo(said.dtype).tiny)
+    weight = ((said / best) ** power).where(near, 0.0)
     total = weight.sum(1, keepdim=True)
     return torch.where(total > 0, weight @ boxes / total.clamp(min=1e-12), own)
 
