@@ -4,6 +4,9 @@ A run's folder holds, after each stage, a checkpoint of the whole cascade (`modu
 `module1.pt` to `module4.pt`, `forward_backward.pt`), `targets<m>.parquet` (what module m found on
 the training images: the next module's labels), `losses.csv`, and `state.pt`, from which a stage
 that was stopped goes on. The same call on the same folder goes on where it was.
+
+Module 4 is the same network as module 3 and starts from the same weights, not from what module 3
+learned: going on with labels of its own, a network grows sure of its mistakes.
 """
 
 from __future__ import annotations
@@ -183,8 +186,6 @@ class Trainer:
         else:
             targets = TargetStore.open(self.targets(number - 1))
             loss = detection_loss(self.cascade, number, targets, self.proposals)
-        if number == 4:  # the same network, so it starts from what the module before it learned
-            module.load_state_dict(self.cascade.refinement.state_dict())
         return Stage(
             number,
             f"module {number}: {MODULES[number - 1]}",

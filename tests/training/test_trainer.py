@@ -27,6 +27,16 @@ def test_only_its_own_module_learns(trained):
         before = after
 
 
+def test_module_4_starts_where_module_3_started(trained):
+    """Its weights end nearer to those that it was made with than to module 3's, which taught it."""
+    before, after = saved_state(trained / "module3.pt"), saved_state(trained / "module4.pt")
+    key = "{}.detection.fc.fc6.weight".format
+    end = after[key("segmentation")]
+    assert not torch.equal(end, before[key("segmentation")])
+    moved = (end - before[key("segmentation")]).norm()
+    assert moved < 0.5 * (end - before[key("refinement")]).norm()
+
+
 def test_module_1_leaves_what_was_fitted(tmp_path, data):
     """Classifiers fitted to cells stay true: neither they nor what they stand on move after it.
 
