@@ -17,7 +17,12 @@ from labelpenet.calibration import (
     scale_to_one,
 )
 from labelpenet.icn.attention import Attend
-from labelpenet.mask_confidence import mask_confidence, ranked_by_masks, within_reach
+from labelpenet.mask_confidence import (
+    mask_confidence,
+    ranked_by_masks,
+    with_box,
+    within_reach,
+)
 from labelpenet.mask_nms import mask_nms
 from labelpenet.masks import refine_masks
 from labelpenet.models.boxes import clip
@@ -127,8 +132,9 @@ class Detect:
         tags = sample.tags or ()
         sure = sure_enough(found.scores, found.labels, self._least, tags).nonzero().flatten()
         found, confidence = found.at(sure), confidence[sure]
+        seen = with_box(confidence, found.boxes, rules.box_share)
         crf = self.config.calibration.crf
-        masks, change = refine_masks(sample.image, confidence, rules.mask_threshold, crf)
+        masks, change = refine_masks(sample.image, seen, rules.mask_threshold, crf)
         quality = Quality.of(
             len(masks),
             peak_support=peak_support(confidence, masks),

@@ -10,7 +10,7 @@ from torch import Tensor
 from labelpenet.calibration import owners, soft_iou
 from labelpenet.models.detection import Detections
 from labelpenet.models.segmentation import SegmentationModule
-from labelpenet.ops import project_attention
+from labelpenet.ops import accumulate_boxes, project_attention
 from labelpenet.views import View
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
@@ -68,6 +68,28 @@ def fill(confidence: Tensor, boxes: Tensor) -> Tensor:
     if len(boxes) == 0:
         return torch.zeros(0, device=boxes.device)
     return torch.cat([soft_iou(m, box[None]) for m, box in zip(confidence, boxes, strict=True)])
+
+
+def with_box(confidence: Tensor, boxes: Tensor, share: float) -> Tensor:
+    """Maps [D, H, W] to one share the objects' boxes, ones inside, to the rest the confidence.
+
+    Args:
+        confidence: [D, H, W] in [0, 1].
+        boxes: [D, 4], in the frame of the maps.
+        share: In [0, 1]; 0 leaves the maps as they are.
+
+    Example:
+        >>> with_box(torch.full((1, 1, 3), 0.4), torch.tensor([[0.0, 0.0, 2.0, 1.0]]), 0.5)
+        tensor([[[0.7000, 0.7000, 0.2000]]])
+    """
+    if share == 0 or len(boxes) == 0:
+        return confidence
+    own = torch.arange(len(boxes), device=boxes.device)
+    size = (confidence.shape[1], confidence.shape[2])
+    inside = accumulate_boxes(
+        torch.ones(len(boxes), device=boxes.device), boxes.float(), own, len(boxes), size
+    )
+    return confidence.lerp(inside.to(confidence.dtype), share)
 
 
 def ranked_by_masks(

@@ -55,8 +55,11 @@ class DetectionConfig:
             search, right or wrong, moves others off the edges that they lie on.
         mask_power: Modules 3 and 4 multiply a score by how well the mask fills its box, soft IoU
             over the class's usual one (`train.fill_images`), to this power; 0 is the paper's.
-        mask_threshold: The share of a mask confidence map's largest value that counts as half
-            object, half background.
+        box_share: What the CRF sees of an object in modules 3 and 4 is to this share its box, and
+            the mask part's confidence to the rest: learned from pseudo labels, that is unsure at an
+            object's ends, where a CRF then cuts. 0 is the paper's.
+        mask_threshold: The share of that map's largest value that counts as half object, half
+            background.
         paint_score: Objects of a lower score are left out of labels, unless all are asked for, and
             of semantic maps, where mean IoU would count each of their pixels: a detector lists many
             that it hardly believes in.
@@ -89,5 +92,6 @@ class DetectionConfig:
     vote_power: NonNegative = 0.0
     regress: bool = True
     mask_power: NonNegative = 0.0
+    box_share: Fraction = 0.0
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     paint_score: Fraction = 0.0
