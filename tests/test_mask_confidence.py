@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
-from labelpenet.mask_confidence import ranked_by_masks, within_reach
+from labelpenet.mask_confidence import ranked_by_masks, with_box, within_reach
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import Detections
 
@@ -102,3 +104,44 @@ def test_a_least_score_only_leaves_out(module, tags):
     expected = sorted({*(every.scores >= least).nonzero().flatten().tolist(), *best})
     torch.testing.assert_close(sure.scores, every.scores[expected])
     torch.testing.assert_close(sure.boxes, every.boxes[expected])
+
+
+@given(
+    corners=st.lists(st.tuples(*[st.floats(-5, 25)] * 4), max_size=4),
+    share=st.floats(0, 1),
+)
+def test_a_share_of_the_box_is_added_within_it_alone(corners, share):
+    boxes = torch.tensor(corners).reshape(-1, 4)
+    confidence = torch.rand(len(boxes), 12, 16, generator=torch.Generator().manual_seed(0))
+    seen = with_box(confidence, boxes, share)
+    x, y = torch.arange(16) + 0.5, torch.arange(12)[:, None] + 0.5
+    for one, mixed, (x1, y1, x2, y2) in zip(confidence, seen, boxes, strict=True):
+        inside = ((x >= x1) & (x < x2) & (y >= y1) & (y < y2)).float()
+        torch.testing.assert_close(mixed, (1 - share) * one + share * inside)
+
+
+def test_masks_come_nearer_to_their_boxes():
+    """The whole way: with all of the box and no CRF, masks are boxes."""
+    image, proposals = (
+        np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8),
+        np.array([[8.0, 8, 40, 40], [30, 20, 90, 60]], np.float32),
+    )
+    found = {}
+    for share in (0.0, 1.0):
+        cascade = random_cascade(
+            "detection.score_threshold=0",
+            "detection.test_boxes=0",
+            "detection.search_boxes=2",
+            "detection.regress=false",
+            "calibration.crf.iterations=0",
+            f"detection.box_share={share}",
+        )
+        with torch.no_grad():  # an untaught mask part is of one opinion everywhere
+            cascade.refinement.mask_head[-1].weight.normal_()
+        found[share] = Predictor(cascade)(image, proposals, 3).instances
+    boxed = found[1.0]
+    assert len(boxed)
+    for (x1, y1, x2, y2), mask in zip(boxed.boxes.int().tolist(), boxed.masks, strict=True):
+        assert bool(mask[y1:y2, x1:x2].all())
+        assert int(mask.sum()) == (x2 - x1) * (y2 - y1)
+    assert not torch.equal(found[0.0].masks.sum((1, 2)), boxed.masks.sum((1, 2)))
