@@ -5,7 +5,7 @@ A run's folder holds, after each stage, a checkpoint of the whole cascade (`modu
 the training images: the next module's labels), `losses.csv`, and `state.pt`, from which a stage
 that was stopped goes on. The same call on the same folder goes on where it was.
 
-Module 4 is the same network as module 3 and starts from the same weights, not from what module 3
+Module 4 is the same network as module 3 and starts as that did, not from what module 3 has
 learned: going on with labels of its own, a network grows sure of its mistakes.
 """
 
