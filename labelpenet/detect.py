@@ -17,12 +17,7 @@ from labelpenet.calibration import (
     scale_to_one,
 )
 from labelpenet.icn.attention import Attend
-from labelpenet.mask_confidence import (
-    mask_confidence,
-    ranked_by_masks,
-    with_box,
-    within_reach,
-)
+from labelpenet.mask_confidence import mask_confidence, ranked_by_masks, with_box, within_reach
 from labelpenet.mask_nms import mask_nms
 from labelpenet.masks import refine_masks
 from labelpenet.models.boxes import clip
