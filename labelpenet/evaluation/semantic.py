@@ -15,6 +15,7 @@ from labelpenet.evaluation.inputs import (
     pairs,
 )
 from labelpenet.evaluation.matching import PerClass
+from labelpenet.overlap import front_first
 from labelpenet.types import GroundTruth
 
 VOID = 255
@@ -87,7 +88,7 @@ def class_iou(confusion: np.ndarray) -> PerClass:
 
 
 def semantic_map(instances: InstancesLike, height: int, width: int) -> np.ndarray:
-    """Paints instances into a semantic map, higher scores over lower ones.
+    """Paints instances into a semantic map, those with more score to a pixel of theirs on top.
 
     Args:
         instances: With [K, height, width] masks; none is needed when there are no instances.
@@ -95,8 +96,8 @@ def semantic_map(instances: InstancesLike, height: int, width: int) -> np.ndarra
         width: Pixels.
 
     Returns:
-        [height, width] uint8: 0 background, class + 1 an object. Of equal scores the one given
-        first is on top.
+        [height, width] uint8: 0 background, class + 1 an object; where they overlap, the class of
+        the object that is in front (see `labelpenet.overlap.front_first`).
 
     Raises:
         ValueError: Missing masks, or of another size; a class above 253, which uint8 cannot hold
@@ -119,8 +120,9 @@ def paint(name: str, found: Detections, height: int, width: int, least: float = 
     """`semantic_map` for the checked predictions of the image `name` that score `least` or more."""
     check_masks(name, found, (height, width))
     result = np.zeros((height, width), np.uint8)
-    for k in reversed(range(len(found))):
-        assert found.masks is not None
+    if found.masks is None:  # nothing was found
+        return result
+    for k in reversed(front_first(found.scores, found.masks)):
         if found.scores[k] >= least:
             result[found.masks[k]] = found.labels[k] + 1
     return result

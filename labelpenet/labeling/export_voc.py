@@ -14,6 +14,7 @@ from labelpenet.data.scenes import voc_palette
 from labelpenet.files import write_lines, writing
 from labelpenet.labeling.export_photos import PhotoFolder, photo_name
 from labelpenet.labeling.labels import LabelledImage, Labels
+from labelpenet.overlap import front_first
 from labelpenet.safe_path import make_file_path
 from labelpenet.types import Instances
 
@@ -25,7 +26,8 @@ def write_voc(labels: Labels, out: Path, photos: PhotoFolder) -> None:
     """Writes SegmentationClass, SegmentationObject, Annotations, ImageSets and the class names.
 
     The objects of an XML are in the order of their scores. Value n of an object PNG is the n-th of
-    them, value n of a class PNG the n-th class. Images without masks get the XML alone. The names
+    them, value n of a class PNG the n-th class; where objects overlap, both show the one in front
+    (see `labelpenet.overlap.front_first`). Images without masks get the XML alone. The names
     are in classes.txt, and with their colours in labelmap.txt, which CVAT and datumaro read.
 
     Raises:
@@ -61,7 +63,7 @@ def _index_maps(instances: Instances) -> dict[str, np.ndarray]:
     masks = instances.masks.numpy()
     classes = np.zeros(masks.shape[1:], dtype=np.uint8)
     objects = np.zeros(masks.shape[1:], dtype=np.uint8)
-    for i in reversed(range(min(len(masks), _MOST))):  # the best score last, so on top
+    for i in reversed(front_first(instances.scores.numpy()[:_MOST], masks[:_MOST])):
         classes[masks[i]] = int(instances.labels[i]) + 1
         objects[masks[i]] = i + 1
     return {"SegmentationClass": classes, "SegmentationObject": objects}

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 from evaluation_scenes import found, known, random_dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from labelpenet.evaluation import class_iou, confusion_matrix, mean_iou, semantic_map
 from labelpenet.reference import metrics
@@ -23,7 +26,7 @@ def test_a_class_that_is_only_guessed_is_left_out_but_costs_the_others():
     assert iou.values == pytest.approx((0.5, np.nan), nan_ok=True)
 
 
-def test_higher_scores_are_on_top():
+def test_of_equally_large_objects_the_surer_one_is_on_top():
     masks = np.zeros((3, 1, 4), bool)
     masks[0, 0, :2], masks[1, 0, 1:3], masks[2, 0, 2:] = True, True, True
     # given worst first: 0.2 covers 0-1, 0.9 covers 1-2, 0.5 covers 2-3
@@ -34,6 +37,30 @@ def test_higher_scores_are_on_top():
     painted = semantic_map(found(np.zeros((3, 4)), [0.5] * 3, [4, 5, 6], masks), 1, 4)
     assert painted.tolist() == [[5, 5, 6, 7]]
     assert not semantic_map(Instances.empty(), 2, 3).any()
+
+
+@pytest.mark.parametrize(("small", "on_top"), [(0.31, 1), (0.29, 0)])
+def test_of_equally_sure_objects_the_smaller_one_is_on_top(small, on_top):
+    masks = np.ones((2, 3, 3), bool)
+    masks[1, 1:] = False  # a third of the other one
+    painted = semantic_map(found(np.zeros((2, 4)), [0.9, small], [0, 1], masks), 3, 3)
+    assert painted[0].tolist() == [on_top + 1] * 3
+    assert (painted[1:] == 1).all()
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)), st.data())
+def test_every_pixel_shows_an_object_that_holds_it(masks, data):
+    count = len(masks)
+    scores = data.draw(hnp.arrays(np.float64, count, elements=st.floats(0, 1)))
+    objects = found(np.zeros((count, 4)), scores, range(count), masks)
+    painted = semantic_map(objects, *masks.shape[1:])
+    areas = masks.sum((1, 2))
+    for place in np.ndindex(painted.shape):
+        inside = [k for k in range(count) if masks[k][place]]
+        best = max((scores[k] / areas[k] for k in inside), default=None)
+        shown = int(painted[place]) - 1
+        assert (shown < 0) if best is None else (shown in inside)
+        assert best is None or scores[shown] / areas[shown] == best
 
 
 @pytest.mark.parametrize("seed", range(6))
