@@ -40,16 +40,24 @@ class Detect:
         whole: Its whole-image classifier.
         attend: Attention in place of Excitation Backprop's; None is that.
         least: Objects of a lower score are left out, but for the best one of every tag.
+        teaching: Whether the objects are for a next module to learn from: their masks are then made
+            without `detection.box_share`, or they would grow from module to module.
     """
 
     def __init__(
-        self, cascade: Cascade, whole: WholeImage, attend: Attend | None, least: float
+        self,
+        cascade: Cascade,
+        whole: WholeImage,
+        attend: Attend | None,
+        least: float,
+        teaching: bool = False,
     ) -> None:
         self.config = cascade.config
         self.cascade = cascade
         self._whole = whole
         self._attend = attend
         self._least = least
+        self._box_share = 0.0 if teaching else cascade.config.detection.box_share
 
     def __call__(self, sample: Sample, number: int) -> Labelling:
         """The objects that one of the modules finds in an image."""
@@ -127,7 +135,7 @@ class Detect:
         tags = sample.tags or ()
         sure = sure_enough(found.scores, found.labels, self._least, tags).nonzero().flatten()
         found, confidence = found.at(sure), confidence[sure]
-        seen = with_box(confidence, found.boxes, rules.box_share)
+        seen = with_box(confidence, found.boxes, self._box_share)
         crf = self.config.calibration.crf
         masks, change = refine_masks(sample.image, seen, rules.mask_threshold, crf)
         quality = Quality.of(

@@ -57,7 +57,8 @@ class DetectionConfig:
             over the class's usual one (`train.fill_images`), to this power; 0 is the paper's.
         box_share: What the CRF sees of an object in modules 3 and 4 is to this share its box, and
             the mask part's confidence to the rest: learned from pseudo labels, that is unsure at an
-            object's ends, where a CRF then cuts. 0 is the paper's.
+            object's ends, where a CRF then cuts. 0 is the paper's. Masks that teach a next module
+            go without: they would grow from module to module.
         mask_threshold: The share of that map's largest value that counts as half object, half
             background.
         paint_score: Objects of a lower score are left out of labels, unless all are asked for, and

@@ -151,6 +151,6 @@ class ForwardBackward:
 def evaluating(cascade: Cascade) -> Iterator[Predictor]:
     """A predictor on the cascade as it is now; training mode comes back afterwards."""
     try:
-        yield Predictor(cascade, cascade.config.detection.label_score)
+        yield Predictor(cascade, cascade.config.detection.label_score, teaching=True)
     finally:
         cascade.train()

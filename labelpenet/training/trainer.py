@@ -202,7 +202,8 @@ class Trainer:
         Those are all of them, unless the next module's schedule is shorter than the dataset. Each
         process takes its share of them; the first one puts the parts together.
         """
-        predictor = Predictor(self.cascade.for_inference(), self.config.detection.label_score)
+        label_score = self.config.detection.label_score
+        predictor = Predictor(self.cascade.for_inference(), label_score, teaching=True)
         count = self.config.train.steps[number] * self.config.train.batch
         records = order(self.config, self.dataset.records, number + 1).first(count)
         parts = [

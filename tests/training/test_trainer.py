@@ -37,6 +37,16 @@ def test_module_4_starts_where_module_3_started(trained):
     assert moved < 0.5 * (end - before[key("refinement")]).norm()
 
 
+def test_no_module_learns_from_masks_with_a_share_of_their_box(tmp_path, trained, config, data):
+    """All of the box in answers changes nothing that is learned, forward or backward."""
+    config = tiny_config("detection.box_share=1")
+    Trainer(config, *data, tmp_path).run(5)
+    for name in ("module4.pt", "forward_backward.pt"):
+        before, after = saved_state(trained / name), saved_state(tmp_path / name)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before), name
+
+
 def test_module_1_leaves_what_was_fitted(tmp_path, data):
     """Classifiers fitted to cells stay true: neither they nor what they stand on move after it.
 
