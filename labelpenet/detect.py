@@ -50,7 +50,7 @@ class Detect:
         whole: WholeImage,
         attend: Attend | None,
         least: float,
-        teaching: bool = False,
+        teaching: bool,
     ) -> None:
         self.config = cascade.config
         self.cascade = cascade

@@ -37,7 +37,7 @@ def test_module_4_starts_where_module_3_started(trained):
     assert moved < 0.5 * (end - before[key("refinement")]).norm()
 
 
-def test_no_module_learns_from_masks_with_a_share_of_their_box(tmp_path, trained, config, data):
+def test_no_module_learns_from_masks_with_a_share_of_their_box(tmp_path, trained, data):
     """All of the box in answers changes nothing that is learned, forward or backward."""
     config = tiny_config("detection.box_share=1")
     Trainer(config, *data, tmp_path).run(5)
