@@ -17,7 +17,7 @@ from labelpenet.calibration import (
     scale_to_one,
 )
 from labelpenet.icn.attention import Attend
-from labelpenet.mask_confidence import mask_confidence, ranked_by_masks, with_box, within_reach
+from labelpenet.mask_confidence import mask_confidence, ranked_by_masks, with_box
 from labelpenet.mask_nms import mask_nms
 from labelpenet.masks import refine_masks
 from labelpenet.models.boxes import clip
@@ -77,13 +77,11 @@ class Detect:
         Args:
             sample: The image.
             module: 3 or 4 of the cascade.
-            least: Detections that no mask can raise to this score are left out. Where tags are
-                known all stay: the best one of a tag is told by the masks.
+            least: Detections of a lower score are left out, as masks raise none. Where tags are
+                known and masks lower scores all stay: the best one of a tag is told by the masks.
         """
-        power = self.config.detection.mask_power
-        found = self._found(sample, module.detection, 0.0 if power else least)
-        if sample.tags is None:
-            found = found.at(within_reach(found, module.usual_fill, power, least))
+        by_masks = sample.tags is not None and self.config.detection.mask_power
+        found = self._found(sample, module.detection, 0.0 if by_masks else least)
         confidence = mask_confidence(module, sample.views, found, sample.size)
         return found, scale_to_one(confidence)
 

@@ -15,7 +15,6 @@ from labelpenet.views import View
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MEMBERS = 8
-_ROUNDING = 1 + 1e-5  # so that nothing is left out that ranked_by_masks would put at the score
 
 
 def mask_confidence(
@@ -95,39 +94,27 @@ def with_box(confidence: Tensor, boxes: Tensor, share: float) -> Tensor:
 def ranked_by_masks(
     found: Detections, confidence: Tensor, usual_fill: Tensor, power: float
 ) -> tuple[Detections, Tensor]:
-    """Detections, best first again after each score was multiplied by what its mask says of it.
+    """Detections, best first again after each score was lowered by what its mask says against it.
 
     A box whose mask fills it is likelier right than one whose mask leaves half of it empty or goes
     on outside, which the score of the box does not know (Huang et al., Mask scoring R-CNN, 2019,
     learn this; without true masks, box and mask can only be asked how well they agree). A bird
-    leaves more of its box empty than a bottle, hence more or less than usual for its class.
+    leaves more of its box empty than a bottle, hence less than usual for its class. More than usual
+    says nothing for a box: a person's mask on a bus fills its box better than any person's.
 
     Args:
         found: D detections.
         confidence: Their masks [D, H, W] in [0, 1], in the frame of the boxes.
         usual_fill: [C], above 0.
-        power: Scores are multiplied by (fill / usual fill) to this power, and are 1 at most; 0
-            leaves all as it is.
+        power: Scores are multiplied by fill / usual fill, 1 at most, to this power; 0 leaves all
+            as it is.
 
     Returns:
         The detections and, in their order, the masks.
     """
     if power == 0 or len(found.boxes) == 0:
         return found, confidence
-    share = fill(confidence, found.boxes) / usual_fill[found.labels]
-    scores = (found.scores * share**power).clamp(max=1)
+    share = (fill(confidence, found.boxes) / usual_fill[found.labels]).clamp(max=1)
+    scores = found.scores * share**power
     order = torch.argsort(scores, descending=True, stable=True)
     return found._replace(scores=scores).at(order), confidence[order]
-
-
-def within_reach(found: Detections, usual_fill: Tensor, power: float, least: float) -> Tensor:
-    """Which detections [K] of D have at least this score if their masks fill their boxes.
-
-    Args:
-        found: D detections.
-        usual_fill: [C], above 0.
-        power: As in ranked_by_masks.
-        least: The score.
-    """
-    best = found.scores / usual_fill[found.labels] ** power
-    return (best * _ROUNDING >= least).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""Scores that ask the mask: a detection whose mask fills its box goes before one that does not."""
+"""Scores that ask the mask: one that does not fill its box counts against it."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
-from labelpenet.mask_confidence import ranked_by_masks, with_box, within_reach
+from labelpenet.mask_confidence import ranked_by_masks, with_box
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import Detections
 
@@ -37,9 +37,9 @@ def test_the_fuller_box_goes_first():
     found = detections([[0, 0, 10, 10], [10, 0, 20, 10]], [0.5, 0.4])
     masks = torch.zeros(2, 10, 20)
     masks[0, :3, :10] = 1  # 30 of its 100 pixels
-    masks[1, :6, 10:] = 1
+    masks[1, :4, 10:] = 1
     ranked, sorted_masks = ranked_by_masks(found, masks, USUAL, 2.0)
-    expected = [0.4 * (0.6 / 0.5) ** 2, 0.5 * (0.3 / 0.6) ** 2]
+    expected = [0.4 * (0.4 / 0.5) ** 2, 0.5 * (0.3 / 0.6) ** 2]
     torch.testing.assert_close(ranked.scores, torch.tensor(expected))
     assert ranked.labels.tolist() == [1, 0]
     assert [own.tolist() for own in ranked.members] == [[1], [0]]
@@ -63,10 +63,24 @@ def test_a_class_is_compared_with_itself():
     torch.testing.assert_close(ranked.scores, torch.tensor([0.5, 0.4]))
 
 
-def test_a_score_stays_a_score():
-    found = detections([[0, 0, 10, 10], [0, 0, 5, 5]], [0.9, 0.9])
-    masks = torch.stack((torch.ones(10, 10), torch.zeros(10, 10)))
-    assert ranked_by_masks(found, masks, USUAL, 3.0)[0].scores.tolist() == [1, 0]
+@given(
+    scores=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4),
+    filled=st.lists(st.integers(0, 10), min_size=4, max_size=4),
+    power=st.floats(0.1, 4),
+)
+def test_more_than_usual_says_nothing_for_a_box(scores, filled, power):
+    found = detections([[0, 0, 10, 10]] * len(scores), scores)
+    found = found._replace(labels=torch.zeros(len(scores), dtype=torch.long))
+    masks = torch.zeros(len(scores), 10, 10)
+    for mask, rows in zip(masks, filled, strict=False):
+        mask[:rows] = 1
+    ranked, _ = ranked_by_masks(found, masks, USUAL, power)
+    told = {int(m): float(s) for (m,), s in zip(ranked.members, ranked.scores, strict=True)}
+    for k, (score, rows) in enumerate(zip(scores, filled, strict=False)):
+        if rows >= 6:
+            assert told[k] == score
+        else:
+            assert told[k] == pytest.approx(score * (rows / 6) ** power, abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -76,17 +90,6 @@ def test_the_papers_scores_are_left_alone(count):
     ranked, same = ranked_by_masks(found, masks, USUAL, 0.0 if count else 2.0)
     assert ranked is found
     assert same is masks
-
-
-@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
-def test_a_full_box_tells_what_is_within_reach(power):
-    boxes = [[0, 0, 10, 10], [0, 0, 10, 10]]
-    full = torch.ones(2, 10, 10)
-    for score in (0.05, 0.11, 0.18, 0.3, 0.9):
-        found = detections(boxes, [score, score])
-        ranked, _ = ranked_by_masks(found, full, USUAL, power)
-        expected = sorted(ranked.labels[ranked.scores >= 0.3].tolist())
-        assert within_reach(found, USUAL, power, 0.3).tolist() == expected
 
 
 @pytest.mark.parametrize("module", [3, 4])

@@ -54,7 +54,8 @@ class DetectionConfig:
         regress: Move boxes as the regressor says (paper). One that learned from boxes of selective
             search, right or wrong, moves others off the edges that they lie on.
         mask_power: Modules 3 and 4 multiply a score by how well the mask fills its box, soft IoU
-            over the class's usual one (`train.fill_images`), to this power; 0 is the paper's.
+            over the class's usual one (`train.fill_images`), 1 at most, to this power; 0 is the
+            paper's.
         box_share: What the CRF sees of an object in modules 3 and 4 is to this share its box, and
             the mask part's confidence to the rest: learned from pseudo labels, that is unsure at an
             object's ends, where a CRF then cuts. 0 is the paper's. Masks that teach a next module
