@@ -58,8 +58,11 @@ static LABELPENET_HD double sum_of_u(const Axis& axis, double begin, double end)
   return (end - begin) * ((0.5 * (begin + end) - axis.low) * axis.scale - 0.5);
 }
 
+constexpr double kUnseen = 1e-5;
+
 // The weight of cell j in all pixels of the axis together, in closed form: it rises from 0 to 1 as
-// u goes from j - 1 to j and falls to 0 at j + 1; outer cells stay at 1 beyond their centres.
+// u goes from j - 1 to j and falls to 0 at j + 1; outer cells stay at 1 beyond their centres. A
+// pixel on a cell's centre leaves its neighbours what float32 rounds off, which is not seeing them.
 static LABELPENET_HD double cell_weight(const Axis& axis, int j, int cells) {
   if (axis.end <= axis.begin) return 0.;
   const double low = j == 0 ? axis.begin : pixel_at(axis, j - 1.0);
@@ -69,7 +72,7 @@ static LABELPENET_HD double cell_weight(const Axis& axis, int j, int cells) {
       j == 0 ? middle - low : sum_of_u(axis, low, middle) - (j - 1.0) * (middle - low);
   const double down =
       j == cells - 1 ? high - middle : (j + 1.0) * (high - middle) - sum_of_u(axis, middle, high);
-  return up + down > 0. ? up + down : 0.;
+  return up + down > kUnseen ? up + down : 0.;
 }
 
 // ---- scores in fixed point ---------------------------------------------------------------------

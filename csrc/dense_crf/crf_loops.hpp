@@ -1,5 +1,6 @@
 // The inner loops of the CPU path, compiled once per instruction set (core/simd.hpp).
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "core/simd.hpp"
@@ -10,7 +11,7 @@ namespace labelpenet {
 constexpr int kLanes = 16;  // pixels per block: one AVX-512 vector
 constexpr int kMaxLattices = 2;
 constexpr uint32_t kNarrowHash = 0x9E3779B9u;  // 2^32 / golden ratio: the high bits are well mixed
-constexpr float kNoLabel = -1e30f;             // score of a channel that only pads a row
+constexpr float kNoLabel = -HUGE_VALF;         // score of a channel that only pads a row
 
 constexpr int64_t blocks_of(int64_t pixels) { return (pixels + kLanes - 1) / kLanes; }
 

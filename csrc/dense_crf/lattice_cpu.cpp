@@ -24,23 +24,14 @@ constexpr int64_t kBlurGrain = 1 << 18;  // floats: a blur pass over fewer costs
 // weight is at most 1 and there are at most 2^31 of them.
 constexpr float kFixedOne = 1 << 30;
 
-// Runs body(part, first block, end) for each part; an exception (no memory) must not leave an
-// OpenMP region.
+// Runs body(part, first block, end) for each part.
 template <class Body>
 void for_parts(int64_t pixels, int parts, int threads, const Body& body) {
   const int64_t blocks = blocks_of(pixels);
-  std::vector<std::exception_ptr> errors(parts);
   parallel_for(parts, 1, threads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t part = begin; part < end; ++part) {
-      try {
-        body(static_cast<int>(part), blocks * part / parts, blocks * (part + 1) / parts);
-      } catch (...) {
-        errors[part] = std::current_exception();
-      }
-    }
+    for (int64_t part = begin; part < end; ++part)
+      body(static_cast<int>(part), blocks * part / parts, blocks * (part + 1) / parts);
   });
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
 }
 
 template <int D, class Key>

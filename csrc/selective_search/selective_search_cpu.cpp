@@ -1,7 +1,5 @@
 // Selective search from the image to ranked boxes: which stages run on what, in parallel.
 #include <algorithm>
-#include <exception>
-#include <mutex>
 #include <numeric>
 
 #include "core/parallel.hpp"
@@ -10,20 +8,12 @@
 namespace labelpenet {
 namespace {
 
-// Runs task(0) to task(n - 1), in any order; an exception (no memory) reaches the caller.
+// Runs task(0) to task(n - 1), in any order.
 template <class Task>
 void run_tasks(int64_t n, int threads, const Task& task) {
-  std::exception_ptr failure;
-  std::mutex mutex;
   parallel_for(n, 1, threads, [&](int64_t begin, int64_t end, int) {
-    try {
-      for (int64_t i = begin; i < end; ++i) task(static_cast<int>(i));
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      failure = std::current_exception();
-    }
+    for (int64_t i = begin; i < end; ++i) task(static_cast<int>(i));
   });
-  if (failure) std::rethrow_exception(failure);
 }
 
 // What the search keeps of its color spaces.

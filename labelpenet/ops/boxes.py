@@ -30,11 +30,14 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """
     _check.tensor("a", a, ("N", 4))
     _check.tensor("b", b, ("M", 4), (a.dtype,), like=a)
+    dtype = a.dtype
+    if dtype in (torch.float16, torch.bfloat16):  # areas of an image leave float16's range
+        a, b = a.float(), b.float()
     low = torch.maximum(a[:, None, :2], b[:, :2])
     high = torch.minimum(a[:, None, 2:], b[:, 2:])
     both = (high - low).clamp_(min=0).prod(2)
     either = _area(a)[:, None] + _area(b) - both
-    return torch.where(either > 0, both / either, 0.0)
+    return torch.where(either > 0, both / either, 0.0).to(dtype)
 
 
 def _area(boxes: Tensor) -> Tensor:

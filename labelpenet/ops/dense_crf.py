@@ -98,7 +98,7 @@ def dense_crf(
     Raises:
         TypeError: An argument of another type or dtype.
         ValueError: Another shape, fewer than 2 labels, a unary that is not finite or needs a
-            gradient, a standard deviation that is not positive or too small for the image.
+            gradient, a standard deviation below 1e-30 or too small for the image.
 
     Source:
         Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge
@@ -195,9 +195,7 @@ def _compat(name: str, value: float) -> float:
 
 
 def _deviation(name: str, value: float) -> float:
-    if _check.number(name, value, minimum=0.0, maximum=1e9) == 0:
-        raise ValueError(f"{name}: expected a number above 0, got {value}")
-    return float(value)
+    return _check.number(name, value, minimum=1e-30, maximum=1e9)  # above 0 in float32
 
 
 def _kernel(

@@ -148,7 +148,7 @@ def excitation_maps(
         _check.tensor(f"activations[{i}]", activations[i], shape, (dtype,), like=like)
     _check.tensor("classes", classes, (sizes["R"],), (torch.int64,), like=like)
     if start is None:
-        start = torch.ones(sizes["R"], device=like.device)
+        start = torch.ones(sizes["R"], dtype=torch.float32, device=like.device)
     _check.tensor("start", start, (sizes["R"],), (torch.float32,), like=like)
     maps: Tensor = _OP(
         [a.detach().contiguous() for a in activations],

@@ -121,7 +121,7 @@ def matching_scores(
             times the first.
 
     Returns:
-        [M, R] float32.
+        [M, R] float32; they carry no gradient.
 
     Raises:
         TypeError: As `region_sums`.
@@ -139,6 +139,7 @@ def matching_scores(
         tensor([[1.0500, 0.1750]])
     """
     _check.tensor("maps", maps, "MHW", (torch.float32,))
+    maps = maps.detach()
     _check.bounded("maps", maps, 0.0, 1.0)
     weights = [
         _check.number(name, value)

@@ -30,7 +30,7 @@ def find_peaks(
 
     Args:
         maps: [M, H, W] float32, magnitudes up to 2^66: one map per class, or per image and class.
-        sigma: Deviation of the Gaussian in cells, above 0 and at most 42.
+        sigma: Deviation of the Gaussian in cells, 0.001 to 42.
         window: Side of the window in cells, odd.
         threshold: At least 0.
 
@@ -54,9 +54,7 @@ def find_peaks(
         [[0, 2, 1], [0, 3, 7]]
     """
     _check.tensor("maps", maps, "MHW", (torch.float32,))
-    sigma = _check.number("sigma", sigma, minimum=0.0, maximum=_MAX_RADIUS / 3)
-    if sigma == 0:
-        raise ValueError("sigma: expected a number above 0, got 0")
+    sigma = _check.number("sigma", sigma, minimum=1e-3, maximum=_MAX_RADIUS / 3)
     if isinstance(window, bool) or not isinstance(window, int):
         raise TypeError(f"window: expected an int, got {_check.describe(window)}")
     if window < 1 or window % 2 == 0 or window >= 1 << 20:

@@ -97,7 +97,7 @@ def roi_pool(
     dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
     pooled, argmax = _forward(
         features,
-        _one_tensor(features, boxes).detach().to(dtype),
+        _one_tensor(features, boxes, dtype),
         height,
         width,
         scale,
@@ -106,11 +106,11 @@ def roi_pool(
     return (pooled, argmax) if return_argmax else pooled
 
 
-def _one_tensor(features: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
-    """Boxes as [R, 5] with the image index first."""
+def _one_tensor(features: Tensor, boxes: Tensor | Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Boxes as [R, 5] of this dtype with the image index first."""
     if isinstance(boxes, Tensor):
         _check.tensor("boxes", boxes, ("R", 5), like=features)
-        return boxes
+        return boxes.detach().to(dtype)
     if not isinstance(boxes, list | tuple):
         raise TypeError(
             f"boxes: expected an [R, 5] tensor or a list of [Ri, 4], got {_check.describe(boxes)}"
@@ -122,9 +122,9 @@ def _one_tensor(features: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
     for i, one in enumerate(boxes):
         _check.tensor(f"boxes[{i}]", one, (f"R{i}", 4), like=features)
     if not boxes:
-        return features.new_zeros((0, 5), dtype=torch.float32)
-    indexed = [torch.cat((one.new_full((len(one), 1), i), one), 1) for i, one in enumerate(boxes)]
-    return torch.cat(indexed)
+        return features.new_zeros((0, 5), dtype=dtype)
+    wide = [one.detach().to(dtype) for one in boxes]  # 16 bits would not hold every image's index
+    return torch.cat([torch.cat((b.new_full((len(b), 1), i), b), 1) for i, b in enumerate(wide)])
 
 
 def _check_values(boxes: Tensor, images: int) -> None:
@@ -224,11 +224,31 @@ def _backward(ctx: Any, grad_pooled: Tensor | None, _: Any) -> tuple[Tensor | No
     return grad, None, None, None, None, None
 
 
+def _save_places(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, argmax, boxes, *_ = inputs
+    ctx.save_for_backward(argmax, boxes)
+
+
+def _gather(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The scatter's own gradient: each bin reads where it had written."""
+    argmax, boxes = ctx.saved_tensors
+    channels, cells = grad.shape[1], grad.shape[2] * grad.shape[3]
+    row = boxes[:, :1].long() * channels + torch.arange(channels, device=grad.device)
+    at = row[:, :, None, None] * cells + argmax.clamp(min=0)
+    if grad.numel() == 0:
+        read = grad.new_zeros(argmax.shape)
+    else:
+        read = grad.reshape(-1)[at].masked_fill(argmax < 0, 0)
+    return read, None, None, None, None, None
+
+
 _backward_op = Op(
     "roi_pool_backward(Tensor grad_pooled, Tensor argmax, Tensor boxes, SymInt images, "
     "SymInt height, SymInt width) -> Tensor",
     _scatter,
     _fake_scatter,
+    _gather,
+    _save_places,
 )
 _forward = Op(
     "roi_pool(Tensor features, Tensor boxes, SymInt height, SymInt width, float scale, "

@@ -100,7 +100,7 @@ class RegionMasks:
     def mask(self, index: int) -> Tensor:
         """Region `index` as a [height, width] bool tensor."""
         runs = self._runs(index)
-        inside = torch.arange(len(runs)) % 2 == 1
+        inside = torch.arange(len(runs), device=runs.device) % 2 == 1
         height, width = self.size
         return inside.repeat_interleave(runs).view(width, height).T.contiguous()
 

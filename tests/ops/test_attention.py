@@ -135,6 +135,16 @@ def test_mass_of_barely_visible_cells_stays_finite():
     assert torch.isfinite(got).all()
 
 
+def test_mass_of_a_cell_beside_all_pixels_is_nothing():
+    """The last pixel is on the centre of column 5: column 6 is seen by rounding alone."""
+    maps = torch.zeros(1, 7, 7)
+    maps[0, 1, 6] = 1
+    box = torch.tensor([[-14.75, -1.5, 9.75, 32.0]])
+    got = project_attention(maps, box, torch.tensor([0]), 1, (5, 5), "mass")
+    want = reference.project_attention(maps, box, torch.tensor([0]), 1, (5, 5), "mass")
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
 def test_accumulate_hand_worked():
     boxes = torch.tensor([[0.0, 0, 2, 2], [1, 1, 9, 9], [-5, -5, 1, 1], [2, 2, 1, 1], [0, 0, 1, 1]])
     scores = torch.tensor([1.0, 0.1, -0.5, 7.0, 3.0])

@@ -219,6 +219,17 @@ def test_under_autocast():
         assert torch.equal(maps, excitation_maps(activations, weights, classes))
 
 
+def test_under_another_default_dtype():
+    activations, weights = head(3, 6, (2, 3), [10], 3)
+    classes = torch.tensor([0, 1, 2])
+    want = excitation_maps(activations, weights, classes)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(excitation_maps(activations, weights, classes), want)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_under_compile():
     activations, weights = head(3, 6, (2, 3), [10], 3)
     prepared, classes = positive_weights(weights), torch.tensor([0, 1, 2])

@@ -180,6 +180,12 @@ def test_cuda():
         assert torch.equal(a.cpu(), b)
 
 
+def test_scores_carry_no_gradient():
+    maps = torch.rand(2, 3, 4).requires_grad_()
+    regions = regions_of(torch.ones(1, 3, 4, dtype=torch.bool))
+    assert not matching_scores(maps, regions, shares=True, rebalance=False).requires_grad
+
+
 def test_empty():
     none = RegionMasks(torch.zeros(0, dtype=torch.int32), torch.zeros(1, dtype=torch.int64), (3, 4))
     sums, areas = region_sums(torch.rand(2, 3, 4), none)

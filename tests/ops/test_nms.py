@@ -280,6 +280,10 @@ def test_box_iou():
     want = torch.tensor([[1 / 3, 1, 0], [0, 0, 0], [0, 0, 0]], dtype=torch.float64)
     torch.testing.assert_close(box_iou(a, b), want)
     assert box_iou(a[:0], b).shape == (0, 3)
+    large = torch.tensor([[0.0, 0, 300, 300], [0, 0, 300, 150]])
+    for narrow in (torch.float16, torch.bfloat16):
+        got = box_iou(large.to(narrow), large.to(narrow))
+        assert torch.equal(got, torch.tensor([[1, 0.5], [0.5, 1]], dtype=narrow))
     assert box_iou(a, b[:0]).shape == (3, 0)
     with pytest.raises(ValueError, match=r"b: expected \[M, 4\]"):
         box_iou(a, b[0])

@@ -150,6 +150,7 @@ BAD_INPUT = {
     "dtype": ({"maps": torch.zeros(1, 2, 2).double()}, TypeError, "maps"),
     "array": ({"maps": [[1.0]]}, TypeError, "maps.*got list"),
     "no sigma": ({"sigma": 0.0}, ValueError, "sigma"),
+    "tiny sigma": ({"sigma": 1e-200}, ValueError, "sigma"),
     "wide sigma": ({"sigma": 43.0}, ValueError, "sigma"),
     "sigma type": ({"sigma": "1"}, TypeError, "sigma"),
     "even window": ({"window": 4}, ValueError, "window"),

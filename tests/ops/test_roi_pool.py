@@ -159,6 +159,29 @@ def test_gradcheck():
     )
 
 
+def test_gradient_of_a_gradient():
+    features, boxes, scale = case(c=3, rois=5)
+    wide, boxes = features.double().requires_grad_(), boxes.double()
+    found = []
+    for pool in (roi_pool, lambda *arguments: reference(*arguments)[0]):
+        loss = pool(wide, boxes, (2, 3), scale).pow(3).sum()
+        (first,) = torch.autograd.grad(loss, wide, create_graph=True)
+        found += torch.autograd.grad(first.pow(2).sum(), wide)
+    torch.testing.assert_close(*found)
+    assert bool((found[0] != 0).any())
+    none = torch.zeros(0, 5, dtype=torch.float64)
+    (first,) = torch.autograd.grad(roi_pool(wide, none, 2).sum(), wide, create_graph=True)
+    assert not bool(first.any())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_list_of_boxes_for_many_images(dtype):
+    count = 2100  # bfloat16 counts to 256, float16 to 2,048
+    features = (torch.arange(count) % 64).to(dtype).reshape(-1, 1, 1, 1)
+    pooled = roi_pool(features, [torch.zeros(1, 4, dtype=dtype)] * count, 1)
+    assert torch.equal(pooled, features)
+
+
 def test_no_gradient_no_argmax(monkeypatch):
     from labelpenet.ops import _extension
 

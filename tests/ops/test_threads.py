@@ -147,6 +147,32 @@ def in_a_process(script: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+FAILING_LOOPS = """
+import torch
+from labelpenet import ops
+
+torch.set_num_threads(2)
+boxes = torch.rand(200, 4).cumsum(1)
+calls = {
+    "find_peaks": lambda: ops.find_peaks(torch.rand(64, 40, 40), 1.0),
+    "nms_groups": lambda: ops.nms_groups(boxes, torch.rand(200), torch.arange(200) % 4, 0.5),
+    "roi_pool": lambda: ops.roi_pool(torch.rand(2, 64, 40, 40), [boxes, boxes], 7),
+}
+for name, call in calls.items():
+    try:
+        call()
+    except RuntimeError as error:
+        print(name, error)
+"""
+
+
+def test_what_a_thread_throws_is_raised(monkeypatch):
+    monkeypatch.setenv("LABELPENET_SIMD", "avx")
+    told = in_a_process(FAILING_LOOPS).splitlines()
+    assert [line.split()[0] for line in told] == ["find_peaks", "nms_groups", "roi_pool"]
+    assert all("LABELPENET_SIMD: expected baseline, avx2 or avx512" in line for line in told)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="fork")
 def test_forked_workers_of_a_loader():
     assert in_a_process(WORKERS, str(Path(__file__).parent)) == "same"
