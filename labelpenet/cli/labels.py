@@ -183,7 +183,7 @@ def evaluate(
     result = evaluate_files(
         labels, source, split, engine=engine, workers=Workers(workers), paint_score=paint_score
     )
-    Console().print(result.table())
+    Console(emoji=False).print(result.table())
     if json_out is not None:
         with atomic_write(json_out) as file:
             file.write(result.to_json())

@@ -39,7 +39,7 @@ def demo(
     from labelpenet.demo import run_demo
 
     result = run_demo(out, load_config(config, overrides or ()), console)
-    Console().print(result.evaluation.table())
+    Console(emoji=False).print(result.evaluation.table())
     console.print(f"mask AP at 0.5: [bold]{result.mask_ap_50:.3f}[/], {result.seconds:.0f} s")
     console.print(f"open [bold]{plain(result.page)}[/] in a browser")
 
@@ -73,9 +73,9 @@ def proposals(
             workers=workers,
             console=console,
         )
-    console.print(f"{result.computed} images computed, {result.kept} kept: {result.path}")
+    console.print(f"{result.computed} images computed, {result.kept} kept: {plain(result.path)}")
     if result.errors:
-        console.print(f"[yellow]{len(result.errors)} failed, see {result.errors_path}")
+        console.print(f"[yellow]{len(result.errors)} failed, see {plain(result.errors_path)}")
         raise typer.Exit(1)
 
 
@@ -96,9 +96,14 @@ def train(
         ),
     ] = None,
     until: Annotated[
-        int,
-        typer.Option(min=1, max=5, help="Last stage: 1 to 4 a module, 5 forward-backward."),
-    ] = 5,
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1,
+            max=5,
+            help="Last stage: 1 to 4 a module, 5 forward-backward.",
+            show_default="5",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     method: Annotated[
         Method, typer.Option(help="icn trains the second system, see docs/icn.md.")
@@ -106,34 +111,41 @@ def train(
 ) -> None:
     """Train modules 1 to 4 in order, then forward-backward, from image-level tags alone.
 
-    The same command on the same folder goes on where a stopped one was. Images that cannot be
-    used are listed before anything starts. Several processes: torchrun --nproc-per-node=N
-    -m labelpenet train ...
+    The same command on the same folder goes on where a stopped one was. Images without tags, or
+    that cannot be opened, are listed before anything starts. Several processes: torchrun
+    --nproc-per-node=N -m labelpenet train ...
     """
     import json
 
     from labelpenet.config import load_config
     from labelpenet.training.run import train_cascade
+    from labelpenet.training.trainer import FORWARD_BACKWARD
 
-    named = [] if weights is None else [f"model.weights={json.dumps(weights)}"]
+    named = [] if weights is None else [f"model.weights={json.dumps(weights, ensure_ascii=False)}"]
     settings = load_config(config, [*(overrides or ()), *named])
-    if method is Method.ICN:
-        from labelpenet.icn.training import train_icn
+    try:
+        if method is Method.ICN:
+            from labelpenet.icn.training import train_icn
 
-        path = train_icn(settings, Path(source), out, split=split, device=device, console=console)
-        console.print(f"checkpoint: [bold]{path}")
-        return
-    checkpoint = train_cascade(
-        settings,
-        Path(source),
-        out,
-        split=split,
-        proposals=stored,
-        until=until,
-        device=device,
-        console=console,
-    )
-    console.print(f"checkpoint: [bold]{checkpoint}")
+            if stored is not None or until is not None:
+                raise ValueError("--proposals, --until: expected none with --method icn")
+            checkpoint = train_icn(
+                settings, Path(source), out, split=split, device=device, console=console
+            )
+        else:
+            checkpoint = train_cascade(
+                settings,
+                Path(source),
+                out,
+                split=split,
+                proposals=stored,
+                until=FORWARD_BACKWARD if until is None else until,
+                device=device,
+                console=console,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"run the same command again to go on in {out}") from None
+    console.print(f"checkpoint: [bold]{plain(checkpoint)}")
 
 
 @app.command()

@@ -17,7 +17,7 @@ def info() -> None:
 
     from labelpenet.info import table
 
-    Console().print(table())
+    Console(emoji=False).print(table())
 
 
 @app.command()

@@ -20,14 +20,14 @@ from labelpenet.data import check_for_training, load_dataset
 from labelpenet.icn.lessons import Teacher, drawn, load_at_network_size
 from labelpenet.icn.model import CLASSIFIER, NETWORK, Icn, load_icn, save_icn
 from labelpenet.icn.store import LessonStore
-from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.models.detection import Losses
 from labelpenet.report.training import LOSSES, write_training_page
 from labelpenet.training.engine import Engine
+from labelpenet.training.errors import refuse
 from labelpenet.training.examples import Example
-from labelpenet.training.loop import STATE, Stage, Values, run_stage
+from labelpenet.training.loop import STATE, Stage, Values, run_stage, stopped_within
 from labelpenet.training.optimization import Groups
-from labelpenet.training.trainer import refuse
+from labelpenet.training.resume import difference, refuse_changed, same_run, settings_of
 from labelpenet.training.trunk import fit_classifier, load_crop
 from labelpenet.types import Dataset
 
@@ -58,7 +58,7 @@ def train_icn(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
-        CheckpointError: A folder whose checkpoints were made with other settings or classes.
+        CheckpointError: A folder that was started with other settings, classes, images or tags.
         WeightsError: The weights file is missing, broken or of another network.
     """
     dataset = load_dataset(source, split=split)
@@ -81,7 +81,7 @@ class IcnTrainer:
         console: Where progress goes; None is silent.
 
     Raises:
-        CheckpointError: A folder whose checkpoints were made with other settings or classes.
+        CheckpointError: A folder that was started with other settings, classes, images or tags.
         ValueError: More than one process.
     """
 
@@ -101,6 +101,7 @@ class IcnTrainer:
         if self.engine.processes > 1:
             raise ValueError("train --method icn: expected one process, got several")
         out.mkdir(parents=True, exist_ok=True)
+        same_run(out / "icn.json", _comparable(config), dataset, self.engine)
         torch.manual_seed(config.seed)
         self.icn, self.done = self._resume()
         self.icn.to(self.engine.device)
@@ -132,12 +133,11 @@ class IcnTrainer:
             if not path.exists():
                 continue
             icn, _ = load_icn(path)
-            same = _comparable(self.config) == _comparable(icn.config)
-            if not same or icn.classes != self.dataset.classes:
-                raise CheckpointError(
-                    f"{path}: made with other settings or classes; use another folder, or the same "
-                    "settings to go on"
-                )
+            ours, theirs = (settings_of(_comparable(c)) for c in (self.config, icn.config))
+            changed = difference(theirs, ours)
+            if icn.classes != self.dataset.classes:
+                changed.append("other classes")
+            refuse_changed(path, changed)
             return icn, trained
         return Icn(self.config, self.dataset.classes), 0
 
@@ -148,7 +148,8 @@ class IcnTrainer:
 
     def _train_classifier(self) -> None:
         classifier, train = self.icn.classifier, self.config.train
-        if not (self.out / STATE).exists() and self.config.model.weights is not None:
+        stopped = stopped_within(self.out, CLASSIFIER_STAGE)
+        if self.config.model.weights is not None and not stopped:
             fit_classifier(classifier, self.dataset.records, self.config, self.console)
         if self.config.icn.classifier_steps:
             last = [p for n, p in classifier.named_parameters() if n.startswith("classifier.")]
@@ -254,7 +255,7 @@ def _groups(rates: dict[float, list[nn.Parameter]], decay: float) -> Groups:
 
 
 def _comparable(config: Config) -> Config:
-    """What a run depends on: not the weights file that it once started from, nor inference."""
+    """What a run depends on, which the settings of inference are not."""
     icn = dataclasses.replace(
         config.icn,
         steps=0,
@@ -263,5 +264,4 @@ def _comparable(config: Config) -> Config:
         class_threshold=0.5,
         attention_checkpoint=None,
     )
-    model = dataclasses.replace(config.model, weights=None)
-    return dataclasses.replace(config, icn=icn, model=model)
+    return dataclasses.replace(config, icn=icn)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 
 import torch
 from lightning_fabric import Fabric
@@ -18,6 +19,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from labelpenet.config import Config
+from labelpenet.labeler import usable_device
 
 
 class Engine:
@@ -29,7 +31,7 @@ class Engine:
             rank.
 
     Raises:
-        ValueError: A batch that the processes cannot share evenly.
+        ValueError: A batch that the processes cannot share evenly, or no such device.
     """
 
     def __init__(self, config: Config, device: str = "cpu") -> None:
@@ -41,6 +43,7 @@ class Engine:
                 raise ValueError(
                     f"train.{name}: expected a multiple of the {processes} processes, got {batch}"
                 )
+        usable_device(device)
         several = processes > 1
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         devices: int | list[int] = local if several or not index else [int(index)]
@@ -48,7 +51,10 @@ class Engine:
             accelerator=kind,
             devices=devices,
             num_nodes=processes // local if several else 1,
-            strategy=DDPStrategy(process_group_backend="nccl" if kind == "cuda" else "gloo")
+            strategy=DDPStrategy(
+                process_group_backend="nccl" if kind == "cuda" else "gloo",
+                timeout=timedelta(days=7),  # the others wait while one computes proposals
+            )
             if several
             else "auto",
             precision="bf16-mixed" if config.train.precision == "bf16" else "32-true",

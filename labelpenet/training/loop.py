@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from labelpenet.files import atomic_write
 from labelpenet.models.detection import Losses
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
+from labelpenet.training.errors import TrainingError
 from labelpenet.training.examples import Example, Order, generator_for, load_example, seed_for
 from labelpenet.training.log import TrainingLog
 from labelpenet.training.optimization import Groups, Stepper
 from labelpenet.types import ImageRecord
 
 Values = dict[str, float]
+_HOPELESS = 50  # steps in a row without a finite gradient
 STATE = "state.pt"  # in the run's folder: what a stage that was stopped goes on from
 
 
@@ -78,6 +81,9 @@ def run_stage(
     """Takes the steps of a stage, from where `out` says that it was stopped.
 
     Every `checkpoint_every` steps what is needed to go on is written to `out`/state.pt.
+
+    Raises:
+        TrainingError: Step after step without a finite gradient.
     """
     stepper = Stepper(stage.groups, config.train, stage.steps, engine, decay_at=stage.decay_at)
     state = out / STATE
@@ -88,6 +94,7 @@ def run_stage(
     log = TrainingLog(out / "losses.csv", stage.number, first, events) if chief else None
     stage.module.train()
     shown = console if chief else None
+    lost, in_a_row = 0, 0
     for step in track(range(first, stage.steps), stage.title, stage.steps, shown, done=first):
         examples = [example.to(engine.device) for example in batches(step)]
         # dropout draws from torch's own generator
@@ -96,6 +103,8 @@ def run_stage(
             losses, values = stage.losses(step, examples)
         torch.stack(list(losses.values())).sum().backward()
         rate, norm = stepper.rate, stepper.step()
+        in_a_row = 0 if math.isfinite(norm) else in_a_row + 1
+        lost += in_a_row > 0
         means = _means(losses, engine)
         if log is not None:
             log.add(means | values | {"rate": rate, "gradient": norm})
@@ -103,8 +112,18 @@ def run_stage(
         pause = done == stage.steps or done % (stage.repeats * config.train.checkpoint_every) == 0
         if log is not None:
             log.write(done, due=pause)
+        if in_a_row == min(_HOPELESS, stage.steps):
+            raise TrainingError(
+                f"{stage.title}: {in_a_row} steps in a row without a finite gradient, the last was "
+                f"step {done}; expected a lower train.rate, or another --weights"
+            )
         if pause and chief and done < stage.steps:
             _save(state, stage, stepper, done)
+    if lost and shown is not None:
+        shown.print(
+            f"[yellow]{stage.title}: {lost} of {stage.steps - first} steps changed nothing, as "
+            "their gradient was not finite"
+        )
     stage.module.eval()
 
 
@@ -145,6 +164,15 @@ class _Batches:
             )
             for slot in self._slots
         ]
+
+
+def stopped_within(out: Path, stage: int) -> bool:
+    """Whether a run was stopped within this stage, behind a checkpoint of it."""
+    state = out / STATE
+    if not state.exists():
+        return False
+    content = torch.load(state, map_location="cpu", weights_only=True, mmap=True)
+    return bool(content["stage"] == stage)
 
 
 def _means(losses: Losses, engine: Engine) -> Values:

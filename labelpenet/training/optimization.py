@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,7 +80,7 @@ class Stepper:
         if self.engine is not None:
             self.engine.average_gradients(self.parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
-        if norm == norm and norm != float("inf"):  # a NaN step would destroy the weights for good
+        if math.isfinite(norm):  # a NaN step would destroy the weights for good
             self.optimizer.step()
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)

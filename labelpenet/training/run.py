@@ -11,8 +11,10 @@ from labelpenet.data import ProposalStore, check_for_training, compute_proposals
 from labelpenet.labeler import proposal_settings, propose
 from labelpenet.models.backbones import build_backbone
 from labelpenet.report.training import LOSSES, write_training_page
+from labelpenet.training.engine import Engine
+from labelpenet.training.errors import TrainingError, refuse
 from labelpenet.training.log import event_writer
-from labelpenet.training.trainer import FORWARD_BACKWARD, Trainer, TrainingError, refuse
+from labelpenet.training.trainer import FORWARD_BACKWARD, Trainer
 
 
 def train_cascade(
@@ -43,27 +45,31 @@ def train_cascade(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
-        ValueError: train.tensorboard without its extra.
+        CheckpointError: A folder that was started with other settings, classes, images or tags.
+        ValueError: train.tensorboard without its extra, or no such device.
         WeightsError: The weights file is missing, broken or of another network.
     """
     if config.train.tensorboard:
         event_writer()  # what is not installed shows now, not after the proposals
     dataset = load_dataset(source, split=split)
     refuse(check_for_training(dataset))
+    engine = Engine(config, device)
     out.mkdir(parents=True, exist_ok=True)
     if config.model.weights is not None and not any(out.glob("module*.pt")):
         build_backbone(config.model)  # a broken weights file shows now, not after the proposals
     if proposals is None:
         proposals = out / "proposals.parquet"
-        result = compute_proposals(
-            dataset,
-            proposals,
-            propose=lambda image: propose(image, config),
-            settings=proposal_settings(config),
-            console=console,
-        )
-        refuse([f"{e.name}: {e.reason}" for e in result.errors])
-    trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console, device)
+        if engine.rank == 0:
+            result = compute_proposals(
+                dataset,
+                proposals,
+                propose=lambda image: propose(image, config),
+                settings=proposal_settings(config),
+                console=console,
+            )
+            refuse([f"{e.name}: {e.reason}" for e in result.errors])
+        engine.wait()
+    trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console, engine)
     trainer.run(until)
     if trainer.engine.rank == 0 and (out / LOSSES).exists():
         write_training_page(out)

@@ -3,7 +3,8 @@
 A run's folder holds, after each stage, a checkpoint of the whole cascade (`module0.pt` the trunk,
 `module1.pt` to `module4.pt`, `forward_backward.pt`), `targets<m>.parquet` (what module m found on
 the training images: the next module's labels), `losses.csv`, and `state.pt`, from which a stage
-that was stopped goes on. The same call on the same folder goes on where it was.
+that was stopped goes on, and `cascade.json`, what the run was started with. The same call on the
+same folder goes on where it was.
 
 Module 4 is the same network as module 3 and starts as that did, not from what module 3 has
 learned: going on with labels of its own, a network grows sure of its mistakes.
@@ -23,25 +24,22 @@ from labelpenet.data.images import load_image
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
 from labelpenet.models.cascade import MODULES, Cascade, load_checkpoint, save_checkpoint
-from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
+from labelpenet.training.errors import refuse
 from labelpenet.training.fill import fit_fill
 from labelpenet.training.forward_backward import PHASES, ForwardBackward
-from labelpenet.training.loop import STATE, Stage, order, run_stage
+from labelpenet.training.loop import STATE, Stage, order, run_stage, stopped_within
 from labelpenet.training.optimization import parameter_groups
 from labelpenet.training.places import fit_places
 from labelpenet.training.regions import fit_regions
+from labelpenet.training.resume import difference, refuse_changed, same_run, settings_of
 from labelpenet.training.steps import classification_loss, detection_loss
 from labelpenet.training.targets import TargetStore, keep_for_training
 from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
 from labelpenet.types import Dataset, ImageRecord, Instances
 
 FORWARD_BACKWARD = 5  # the stage after module 4
-
-
-class TrainingError(ValueError):
-    """Training that cannot start or go on; the message lists every reason."""
 
 
 class Trainer:
@@ -53,11 +51,11 @@ class Trainer:
         proposals: Their boxes of selective search.
         out: The run's folder.
         console: Where progress goes; None is silent.
-        device: Where it runs; see Engine.
+        engine: Where it runs; None is one process on the CPU.
 
     Raises:
         TrainingError: Images that cannot be read, have no tags or no proposals (all listed).
-        CheckpointError: A folder whose checkpoints were made with other settings or classes.
+        CheckpointError: A folder that was started with other settings, classes, images or tags.
     """
 
     def __init__(
@@ -67,16 +65,17 @@ class Trainer:
         proposals: ProposalStore,
         out: Path,
         console: Console | None = None,
-        device: str = "cpu",
+        engine: Engine | None = None,
     ) -> None:
         self.config = config
         self.dataset = dataset
         self.proposals = proposals
         self.out = out
         refuse(check_for_training(dataset, proposals))
-        self.engine = Engine(config, device)
+        self.engine = Engine(config) if engine is None else engine
         self.console = console if self.engine.rank == 0 else None
         out.mkdir(parents=True, exist_ok=True)
+        same_run(out / "cascade.json", config, dataset, self.engine)
         torch.manual_seed(config.seed)
         self.cascade, self.done = self._resume()
         self.cascade.to(self.engine.device)
@@ -117,13 +116,10 @@ class Trainer:
             if not path.exists():
                 continue
             cascade, _ = load_checkpoint(path)
-            ours, theirs = self.config.to_dict(), cascade.config.to_dict()
-            ours["model"]["weights"] = theirs["model"]["weights"] = None
-            if ours != theirs or cascade.classes != self.dataset.classes:
-                raise CheckpointError(
-                    f"{path}: made with other settings or classes ({_difference(ours, theirs)}); "
-                    "use another folder, or the same settings to go on"
-                )
+            changed = difference(settings_of(cascade.config), settings_of(self.config))
+            if cascade.classes != self.dataset.classes:
+                changed.append("other classes")
+            refuse_changed(path, changed)
             if self.console is not None:
                 self.console.print(f"going on behind {path}")
             return cascade, number
@@ -137,7 +133,7 @@ class Trainer:
 
     def _train_trunk(self) -> None:
         classifier = TrunkClassifier(self.cascade).to(self.engine.device)
-        if self.config.model.weights is not None and not (self.out / STATE).exists():
+        if self.config.model.weights is not None and not stopped_within(self.out, 0):
             with self.engine.autocast():
                 fit_classifier(classifier, self.dataset.records, self.config, self.console)
         if self.config.train.trunk_steps:
@@ -150,8 +146,7 @@ class Trainer:
     def _train_modules(self, number: int) -> None:
         """The stage of one of the modules, or of all, with what is fitted before and behind it."""
         train, given = self.config.train, (self.dataset.records, self.proposals, self.console)
-        fresh = not (self.out / STATE).exists()
-        if number == 1 and fresh and train.region_images:
+        if number == 1 and train.region_images and not stopped_within(self.out, 1):
             with self.engine.autocast():
                 fit_regions(self.cascade, *given)
         self._run(self._stage(number))
@@ -229,24 +224,3 @@ class Trainer:
         score = self.config.detection.label_score
         kept = keep_for_training(answer.instances, score, record.labels)
         return record.name, kept, (image.shape[0], image.shape[1])
-
-
-def refuse(problems: list[str]) -> None:
-    """Raises TrainingError listing what stands in the way of a training, if anything does."""
-    if problems:
-        shown = "\n".join(f"  {p}" for p in problems[:50])
-        more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
-        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise TrainingError(f"training cannot start, {count}:\n{shown}{more}")
-
-
-def _difference(ours: dict[str, object], theirs: dict[str, object], prefix: str = "") -> str:
-    parts = []
-    for key, value in ours.items():
-        other = theirs.get(key)
-        if isinstance(value, dict) and isinstance(other, dict):
-            text = _difference(value, other, f"{prefix}{key}.")
-            parts += [text] if text else []
-        elif value != other:
-            parts.append(f"{prefix}{key}: {other!r} there, {value!r} here")
-    return ", ".join(parts) or ("" if prefix else "other classes")

@@ -83,6 +83,18 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
             ["train", scenes, tmp / "o", "--split", "train", *SET, "--weights", "1: [x"],
             "1: [x: no such weights file",
         ),
+        "weights of an odd name": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--weights", "w😀.pth"],
+            "w😀.pth: no such weights file",
+        ),
+        "train on no such device": (
+            ["train", scenes, tmp / "o", "--split", "train", *SET, "--device", "cpu:x"],
+            "device: expected cpu, cuda or cuda:N, got cpu:x",
+        ),
+        "proposals for icn": (
+            ["train", scenes, tmp / "o", "--method", "icn", "--proposals", tmp / "b", *SET],
+            "--proposals, --until: expected none",
+        ),
         "no such split": (["train", scenes, tmp / "o", "--split", "night", *SET], "night"),
         "no source": (["train", tmp / "none", tmp / "o"], "none: no such file or folder"),
         "train into a file": (["train", scenes, taken, "--split", "train", *SET], "taken"),
@@ -124,6 +136,7 @@ def bad_call(name: str, work: Path, tmp: Path, checkpoint: Path) -> tuple[list[o
         "noise for a checkpoint", "untrained module", "nothing trained", "no such device",
         "label into a file", "label nothing", "unknown label", "no labels", "torn labels",
         "export nothing", "report of nothing", "no weights of that network", "odd weights",
+        "weights of an odd name", "train on no such device", "proposals for icn",
     ],
 )  # fmt: skip
 def test_one_clear_line(name, work, checkpoint, tmp_path, main):

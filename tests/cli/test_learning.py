@@ -4,10 +4,13 @@ import shutil
 
 from cli.commands import SET, run
 
+from labelpenet.training.optimization import Stepper
+
 
 def test_training_leaves_its_files(work):
     names = {path.name for path in (work / "run").iterdir()}
     assert names == {
+        "cascade.json",
         "losses.csv",
         "training.html",
         "forward_backward.pt",
@@ -45,3 +48,16 @@ def test_training_goes_on(work, tmp_path, main):
     (line,) = lines
     assert line.startswith("error: ")
     assert "train.rate: 0.001 there, 0.5 here" in line
+
+
+def test_stopping_says_how_to_go_on(work, tmp_path, main, monkeypatch):
+    def stopped(stepper):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stepper, "step", stopped)
+    boxes = work / "boxes.parquet"
+    status, lines = main(
+        "train", work / "scenes", tmp_path / "r", "--split", "train", "--proposals", boxes, *SET
+    )
+    assert status == 130
+    assert "stopped run the same command again to go on in" in " ".join(lines)

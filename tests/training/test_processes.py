@@ -12,7 +12,7 @@ import torch
 from tiny_cascade import OVERRIDES, scene_data, tiny_config
 
 import labelpenet
-from labelpenet.data import write_scenes
+from labelpenet.data import ProposalStore, write_scenes
 from labelpenet.models.cascade import load_checkpoint
 from labelpenet.training.engine import Engine
 from labelpenet.training.targets import TargetStore
@@ -22,7 +22,7 @@ from labelpenet.training.targets import TargetStore
 SETTINGS = (*OVERRIDES, "model.dropout=0", "train.optimizer=sgd")
 
 
-def train(out: Path, scenes: Path, processes: int, until: int) -> None:
+def train(out: Path, scenes: Path, processes: int, until: int, stored: bool = True) -> None:
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone"]
@@ -30,7 +30,8 @@ def train(out: Path, scenes: Path, processes: int, until: int) -> None:
     settings = [part for value in SETTINGS for part in ("--set", value)]
     boxes = scenes.parent / "proposals.parquet"
     command = [*launcher, "-m", "labelpenet", "--threads", "1", "train", str(scenes), str(out)]
-    command += ["--split", "train", "--proposals", str(boxes), "--until", str(until), *settings]
+    command += ["--split", "train", "--until", str(until), *settings]
+    command += ["--proposals", str(boxes)] if stored else []
     root = Path(labelpenet.__file__).resolve().parents[1]  # the package that is tested
     done = subprocess.run(
         command,
@@ -101,6 +102,13 @@ def test_same_weights(runs, forward_backward):
         one, two = (load_checkpoint(out / name)[0].state_dict() for out in folders)
         for key, value in one.items():
             assert torch.allclose(value, two[key], rtol=1e-2, atol=1e-3), (name, key)
+
+
+def test_the_first_process_computes_proposals(runs, tmp_path):
+    scenes = runs[0].parent / "scenes"
+    train(tmp_path, scenes, 2, 1, stored=False)
+    assert (tmp_path / "module1.pt").exists()
+    assert len(ProposalStore.open(tmp_path / "proposals.parquet")) == 5
 
 
 def test_a_batch_that_cannot_be_shared(monkeypatch):

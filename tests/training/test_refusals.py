@@ -1,15 +1,19 @@
 """What training refuses to start from, with reasons."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_cascade import with_values
 
 from labelpenet.data import Proposals, ProposalStore, write_proposals
 from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.training.errors import TrainingError, refuse
+from labelpenet.training.optimization import Stepper
 from labelpenet.training.run import train_cascade
-from labelpenet.training.trainer import Trainer, TrainingError, refuse
+from labelpenet.training.trainer import Trainer
 from labelpenet.types import Dataset, ImageRecord
 
 
@@ -30,8 +34,84 @@ def test_changed_settings_are_refused(trained, config, data, section, values, me
 
 def test_other_classes_are_refused(trained, config, data):
     dataset = dataclasses.replace(data[0], classes=("box", "disk", "sun"))
-    with pytest.raises(CheckpointError, match="other classes"):
+    with pytest.raises(CheckpointError, match=r"classes: \['box', 'disk', 'star'\] there"):
         Trainer(config, dataset, data[1], trained)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, config, data):
+    """Stopped within the first stage: there is no checkpoint yet that knows the settings."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    step, steps = Stepper.step, []
+
+    def stopping(stepper):
+        steps.append(stepper)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return step(stepper)
+
+    often = with_values(config, "train", trunk_steps=5, checkpoint_every=1)
+    trainer = Trainer(often, *data, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stepper, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    assert (out / "state.pt").exists()
+    assert not list(out.glob("module*.pt"))
+    return out, often
+
+
+@pytest.mark.parametrize("change", ["settings", "classes", "images", "order", "tags", "nothing"])
+def test_within_a_stage_too(stopped, data, change):
+    (out, config), (dataset, proposals) = stopped, data
+    first, *others = dataset.records
+    message = "images and tags: other ones than the"
+    if change == "settings":
+        config, message = with_values(config, "train", rate=0.5), "train.rate: 0.001 there"
+    elif change == "classes":
+        dataset = dataclasses.replace(dataset, classes=dataset.classes[::-1])
+        message = r"classes: \["
+    elif change == "images":
+        dataset = dataclasses.replace(dataset, records=tuple(others))
+    elif change == "order":
+        dataset = dataclasses.replace(dataset, records=(*others, first))
+    elif change == "tags":
+        tags = tuple(sorted({0, 1} - set(first.labels))) or (0,)
+        changed = dataclasses.replace(first, labels=tags)
+        dataset = dataclasses.replace(dataset, records=(changed, *others))
+    if change == "nothing":
+        Trainer(config, dataset, proposals, out)
+        return
+    with pytest.raises(CheckpointError, match=message):
+        Trainer(config, dataset, proposals, out)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1}'])
+def test_a_broken_note_of_the_start_is_refused(tmp_path, config, data, text):
+    (tmp_path / "cascade.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"cascade\.json: expected what the run was"):
+        Trainer(config, *data, tmp_path)
+
+
+def test_gradients_that_never_are_finite_end_the_training(tmp_path, config, data, monkeypatch):
+    monkeypatch.setattr(Stepper, "step", lambda stepper: float("nan"))
+    with pytest.raises(TrainingError, match=r"steps in a row without a finite gradient"):
+        Trainer(config, *data, tmp_path).run()
+    assert not list(tmp_path.glob("module*.pt"))
+
+
+def test_steps_that_changed_nothing_are_told(tmp_path, config, data, monkeypatch):
+    step, steps = Stepper.step, []
+
+    def once(stepper):
+        steps.append(step(stepper))
+        return float("inf") if len(steps) == 1 else steps[-1]
+
+    monkeypatch.setattr(Stepper, "step", once)
+    console = Console(record=True, file=io.StringIO(), width=200)
+    often = with_values(config, "train", trunk_steps=3)
+    Trainer(often, *data, tmp_path, console).run(0)
+    assert "1 of 3 steps changed nothing" in console.export_text()
 
 
 def test_a_truncated_checkpoint_is_refused(trained, tmp_path, config, data):

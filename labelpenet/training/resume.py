@@ -1,0 +1,91 @@
+"""What a run's folder was started with: a stopped run goes on with the same, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from labelpenet.config import Config
+from labelpenet.files import atomic_write
+from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.training.engine import Engine
+from labelpenet.types import Dataset
+
+
+def same_run(path: Path, config: Config, dataset: Dataset, engine: Engine) -> None:
+    """Writes down what a run starts with, or checks that it goes on with the same.
+
+    Checkpoints know their settings and classes, but neither the state of a stage that was stopped
+    nor the labels that one module leaves to the next know the images.
+
+    Args:
+        path: The run's file of it.
+        config: All settings on which the run depends.
+        dataset: The training images.
+        engine: Its first process writes.
+
+    Raises:
+        CheckpointError: Other settings, classes, images or tags, or a broken file.
+    """
+    names = hashlib.sha256()
+    for record in dataset.records:
+        names.update(json.dumps([record.name, list(record.labels or ())]).encode() + b"\n")
+    settings = settings_of(config)
+    now = {
+        "settings": settings,
+        "classes": list(dataset.classes),
+        "images": len(dataset.records),
+        "names and tags": names.hexdigest(),
+    }
+    known = path.exists()
+    if known:
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+            changed = difference(then["settings"], settings)
+            same_classes = then["classes"] == now["classes"]
+            same_images = all(then[key] == now[key] for key in ("images", "names and tags"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(
+                f"{path}: expected what the run was started with, got another or broken file; "
+                "use another folder"
+            ) from None
+        if not same_classes:
+            changed.append(f"classes: {then['classes']} there, {now['classes']} here")
+        elif not same_images:
+            changed.append(
+                f"images and tags: other ones than the {then['images']} there, {now['images']} here"
+            )
+        refuse_changed(path, changed)
+    engine.wait()
+    if engine.rank == 0 and not known:
+        with atomic_write(path) as file:
+            json.dump(now, file, indent=1)
+
+
+def settings_of(config: Config) -> dict[str, object]:
+    """The settings, without the weights file that the run once started from."""
+    settings = json.loads(json.dumps(config.to_dict()))
+    settings["model"]["weights"] = None
+    return dict(settings)
+
+
+def refuse_changed(path: Path, changed: list[str]) -> None:
+    """Raises CheckpointError where anything differs from what `path` was made with."""
+    if changed:
+        raise CheckpointError(
+            f"{path}: made with other settings or images ({', '.join(changed)}); use another "
+            "folder, or the same settings and images to go on"
+        )
+
+
+def difference(there: dict[str, object], here: dict[str, object], prefix: str = "") -> list[str]:
+    """What differs between two trees of settings, as `section.key: ... there, ... here`."""
+    changed = []
+    for key in [*here, *(key for key in there if key not in here)]:
+        then, now = there.get(key), here.get(key)
+        if isinstance(then, dict) and isinstance(now, dict):
+            changed += difference(then, now, f"{prefix}{key}.")
+        elif then != now:
+            changed.append(f"{prefix}{key}: {then!r} there, {now!r} here")
+    return changed
