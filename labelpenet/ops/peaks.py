@@ -31,7 +31,8 @@ def find_peaks(
     Args:
         maps: [M, H, W] float32, magnitudes up to 2^66: one map per class, or per image and class.
         sigma: Deviation of the Gaussian in cells, 0.001 to 42.
-        window: Side of the window in cells, odd.
+        window: Side of the window in cells, odd. A cell may cost as many looks as the window has
+            cells.
         threshold: At least 0.
 
     Returns:

@@ -123,6 +123,9 @@ def selective_search(
     A photo of 500 x 375 has about 1,300 boxes with `fast` (12 hierarchies) and 3,700 with `quality`
     (80). The result depends on the image and the seed alone, not on the machine or on threads.
 
+    Where one region touches thousands of others (dots on a white page), time grows with the square
+    of their number: scale large images of that kind down.
+
     Args:
         image: [H, W, 3] uint8 RGB on the CPU, a tensor or an array, at most 2**28 pixels.
         preset: `fast` or `quality`.
