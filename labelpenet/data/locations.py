@@ -35,9 +35,14 @@ def located(source: str | os.PathLike[str] | UPath) -> AnyPath:
     if source.startswith("file://"):
         return Path(unquote(urlsplit(source).path))
     try:
-        return UPath(source)
-    except (ValueError, ImportError) as error:
+        path = UPath(source)
+        _ = path.fs  # imports the protocol's package, which a UPath alone leaves for later
+    except ImportError as error:  # it names the package
+        extra = " (pip install 'labelpenet[s3]')" if "s3://" in source else ""
+        raise ValueError(f"{source}: cannot be opened: {error}{extra}") from None
+    except ValueError as error:
         raise ValueError(f"{source}: cannot be opened: {error}") from None
+    return path
 
 
 def file_system(path: UPath) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 
 import fsspec
@@ -224,6 +225,20 @@ def test_ranges():
 def test_no_such_protocol():
     with pytest.raises(ValueError, match="nowhere://x: cannot be opened"):
         list_dataset("nowhere://x")
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "says"),
+    [
+        ("s3://bucket/x", "s3fs", r"Install s3fs .*pip install 'labelpenet\[s3\]'"),
+        ("s3://bucket/{0..1}.tar", "s3fs", r"Install s3fs .*pip install 'labelpenet\[s3\]'"),
+        ("gs://bucket/x", "gcsfs", "install gcsfs"),
+    ],
+)
+def test_a_protocol_whose_package_is_not_installed(monkeypatch, source, package, says):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"{source[:5]}.*: cannot be opened: .*{says}"):
+        list_dataset(source)
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=6)
