@@ -61,7 +61,7 @@ def compute_proposals(
     What is computed is kept in part files in `<path>.parts` at least every 64 images or 20 seconds,
     whether the run ends well or not, and put into one file at the end. A run that was stopped is
     resumed by the same call. An image that cannot be read, or that `propose` fails on, is recorded
-    in `errors.jsonl` beside the store and does not stop the others.
+    in `<path>.errors.jsonl` and does not stop the others.
 
     Args:
         images: The images.
@@ -102,7 +102,7 @@ def compute_proposals(
         raise ValueError(f"workers: expected a number of threads, at least 0, got {workers!r}")
     path, settings = Path(path), plain_settings(settings)
     parts = path.with_name(f"{path.name}.parts")
-    errors_path = path.parent / "errors.jsonl"
+    errors_path = path.with_name(f"{path.name}.errors.jsonl")
     with locked(parts):
         done = {name for store in stores(path, parts, settings) for name in store}
         records = images.records if isinstance(images, Dataset) else images

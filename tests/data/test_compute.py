@@ -189,13 +189,26 @@ def test_bad_images_are_recorded(dataset, path, tmp_path):
     assert all(isinstance(e, ImageFailure) for e in result.errors)
     assert (result.computed, len(ProposalStore.open(path))) == (4, 4)
     lines = [json.loads(line) for line in result.errors_path.read_text().splitlines()]
-    assert result.errors_path == path.parent / "errors.jsonl"
+    assert result.errors_path == path.parent / "proposals.parquet.errors.jsonl"
     assert [line["reason"] for line in lines] == reasons
     assert lines[0]["path"] == str(tmp_path / "images/cat/1.png")
     # the next run tries again, and clears what is repaired
     good = ImageRecord("cat/1", tmp_path / "images/cat/0.png")
     assert run(Dataset(("cat",), (good,)), path).computed == 1
     assert not result.errors_path.exists()
+
+
+def test_stores_of_one_folder_have_their_own_errors(dataset, path, tmp_path):
+    (tmp_path / "images/cat/1.png").write_bytes(b"")
+    mine = path.parent / "errors.jsonl"  # of something else, such as a label store
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    first = run(dataset, path)
+    second = run(Dataset(dataset.classes, dataset.records[:1]), path.with_name("other.parquet"))
+    assert (len(first.errors), len(second.errors)) == (1, 0)
+    assert json.loads(first.errors_path.read_text())["name"] == "cat/1"
+    assert not second.errors_path.exists()
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
