@@ -60,7 +60,8 @@ class Labeler:
         module: Which module answers, 1 to 4; None is the last trained one.
         use_tags: Whether an image's tags are taken as true: nothing else is found then. Without,
             the network guesses them.
-        proposals: Stored proposals; an image that is not in it has its own computed.
+        proposals: Stored proposals; an image that is not in it has its own computed, one of
+            another size than stored is refused.
         agreement: Whether the other one of modules 3 and 4, where both are trained and one of them
             answers, finds its objects too: how far they agree is a figure of the labels' quality.
         overrides: `section.key=value` in place of the checkpoint's settings, such as thresholds.
@@ -124,10 +125,20 @@ class Labeler:
             image: [H, W, 3] uint8.
             name: Finds stored ones.
             traced: Whether module 1 answers too.
+
+        Raises:
+            ValueError: Those stored under this name are of an image of another size.
         """
         if not (self.module == 1 or traced or self.config.detection.search_boxes):
             return np.zeros((0, 4), np.float32)
         if self.proposals is not None and name in self.proposals:
+            size = self.proposals.size(name)
+            if size != image.shape[:2]:  # another image of that name, or an earlier one
+                expected, got = (f"{h} x {w}" for h, w in (image.shape[:2], size))
+                raise ValueError(
+                    f"{self.proposals.path}: proposals of {name!r}: expected those of an image of "
+                    f"{expected} (height x width), got {got}"
+                )
             return self.proposals[name]
         return propose(image, self.config)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_cascade import CLASSES, random_cascade
 
 import labelpenet
+from labelpenet.data import Proposals, ProposalStore, write_proposals
 from labelpenet.data.images import ImageError
 from labelpenet.models.cascade import save_checkpoint
 from labelpenet.models.checkpoint import CheckpointError
@@ -111,6 +112,19 @@ def test_objects_of_a_low_score_are_left_out(labeler, photo):
     assert torch.equal(own.instances.masks, best.instances.masks)
     with pytest.raises(ValueError, match="min_score: expected a number from 0 to 1, got 2"):
         labelpenet.Labeler(path, min_score=2)
+
+
+def test_proposals_of_another_image_are_refused(labeler, photo, tmp_path):
+    height, width = photo.shape[:2]
+    boxes = np.array([[0, 0, width, height], [8, 8, 40, 40]], np.float32)
+    rows = [Proposals("a", height, width, boxes), Proposals("b", 300, 400, boxes * 6)]
+    write_proposals(tmp_path / "boxes.parquet", rows, {})
+    store = ProposalStore.open(tmp_path / "boxes.parquet")
+    stored = labelpenet.Labeler(labeler.checkpoint, proposals=store)
+    assert (stored.propose(photo, "a", False) == boxes).all()
+    message = r"boxes\.parquet: proposals of 'b': expected .* 64 x 48 .*, got 300 x 400"
+    with pytest.raises(ValueError, match=message):
+        stored(photo, (), "b")
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,26 @@ def test_one_bad_image_among_tagged_ones(work, checkpoint, tmp_path):
         assert set(instances.labels.tolist()) <= {1, 2}
 
 
+def test_proposals_of_another_photo_of_that_name(work, checkpoint, tmp_path):
+    """That photo fails alone; module 1 reads the boxes."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for picture in sorted((work / "scenes" / "JPEGImages").glob("train_*"))[:2]:
+        shutil.copy(picture, photos)
+    first, second = sorted(photos.iterdir())
+    with Image.open(first) as picture:
+        picture.resize((80, 48)).save(first)
+    done = run(
+        "label", photos, tmp_path / "out", "--checkpoint", checkpoint, "--module", 1,
+        "--proposals", work / "boxes.parquet",
+    )  # fmt: skip
+    assert done.exit_code == 1
+    (error,) = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
+    assert json.loads(error)["image"] == first.stem
+    assert "48 x 80 (height x width), got 64 x 64" in json.loads(error)["reason"]
+    assert list(read_labels(tmp_path / "out")[1]) == [second.stem]
+
+
 def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, monkeypatch):
     from labelpenet.labeling import shard
 
