@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,12 @@ from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path, s
 from labelpenet.data.images import IMAGE_SUFFIXES
 from labelpenet.data.locations import AnyPath, file_system
 
+STORE_MANIFEST = "manifest.json"
+"""The file in a label store's folder that says what it is; see `labelpenet.labeling.manifest`."""
+
+STORE_FORMAT = "labelpenet label store"
+"""What stands under `format` in it."""
+
 
 def read_folder(
     source: AnyPath, *, split: str | None = None, classes: Sequence[str] | None = None
@@ -19,7 +26,8 @@ def read_folder(
     """Reads root/<class>/….jpg, or root/<split>/<class>/….jpg; or photos that lie in root itself.
 
     A class's folder may have folders of its own. Photos in the root itself are read without labels,
-    for labelling; both kinds at once are refused. Hidden files and folders are left out.
+    for labelling; both kinds at once are refused. Hidden files and folders are left out, and so are
+    label stores, whose pictures are for their report.
 
     Args:
         source: The folder.
@@ -71,9 +79,20 @@ def _images(root: AnyPath) -> list[str]:
 
     A class's folder may be a link; below it links to folders are not followed, as they may loop.
     """
-    found = _local_files(root) if isinstance(root, Path) else _remote_files(root)
+    found = list(_local_files(root) if isinstance(root, Path) else _remote_files(root))
+    manifests = (f for f in found if f.endswith(f"/{STORE_MANIFEST}") and _of_store(root / f))
+    stores = tuple(f.removesuffix(STORE_MANIFEST) for f in manifests)
     images = [f for f in found if PurePosixPath(f).suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(images, key=lambda file: file.split("/"))
+    return sorted((f for f in images if not f.startswith(stores)), key=lambda f: f.split("/"))
+
+
+def _of_store(manifest: AnyPath) -> bool:
+    """Whether a file is the manifest of a label store, of any version."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == STORE_FORMAT
 
 
 def _local_files(root: Path) -> Iterator[str]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from labelpenet.data.folders import STORE_FORMAT, STORE_MANIFEST
 from labelpenet.files import atomic_write
 
-MANIFEST = "manifest.json"
-_FORMAT = {"format": "labelpenet label store", "version": 1}
+MANIFEST = STORE_MANIFEST
+_FORMAT = {"format": STORE_FORMAT, "version": 1}
 _SHOWN = 8  # differences that an error names
 
 

@@ -201,6 +201,17 @@ def test_proposals_of_another_photo_of_that_name(work, checkpoint, tmp_path):
     assert list(read_labels(tmp_path / "out")[1]) == [second.stem]
 
 
+@pytest.mark.parametrize("place", ["", "disk"])
+def test_a_store_among_its_photos_goes_on(work, checkpoint, tmp_path, place):
+    (tmp_path / place).mkdir(exist_ok=True)
+    for picture in sorted((work / "scenes" / "JPEGImages").iterdir())[:2]:
+        shutil.copy(picture, tmp_path / place)
+    for _ in range(2):
+        done = run("label", tmp_path, tmp_path / "labels", "--checkpoint", checkpoint)
+        assert done.exit_code == 0, done.output
+    assert "in 2 images" in " ".join(done.output.split())
+
+
 def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, monkeypatch):
     from labelpenet.labeling import shard
 

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from labelpenet.data import DatasetError, load_dataset
+from labelpenet.labeling.manifest import Manifest
 
 
 def labels(dataset):
@@ -41,6 +42,21 @@ def test_photos_without_labels(tmp_path, photo):
     photo(tmp_path / "cat" / "c.jpg")
     with pytest.raises(DatasetError, match="holds 2 photos beside folders of photos"):
         load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "cat/"])
+def test_label_stores_are_no_photos(tmp_path, photo, place):
+    """Nor are those in the folder of a training; a manifest of something else is none."""
+    photo(tmp_path / f"{place}a.jpg")
+    other = Manifest(("cat",), {}, str(tmp_path), images=1, digest="", shard_size=1)
+    for store in (tmp_path / place / "labels", tmp_path / "run" / "labels"):
+        photo(store / "pictures" / "ab.webp")
+        other.write(store)
+    assert list(labels(load_dataset(tmp_path))) == [f"{place}a"]
+    assert load_dataset(tmp_path).classes == (("cat",) if place else ())
+    (tmp_path / "run" / "labels" / "manifest.json").write_text('{"format": "else"}')
+    if place:
+        assert load_dataset(tmp_path).classes == ("cat", "run")
 
 
 def test_links_to_class_folders(tmp_path, photo):

@@ -83,13 +83,17 @@ SAMPLES = {
     "c.png": PHOTOS["c.png"],
 }
 FOLDERS = {f"cat/{name}": data for name, data in PHOTOS.items()}
+STORE = {
+    "labels/manifest.json": b'{"format": "labelpenet label store"}',
+    "labels/pictures/ab.png": b"",
+}
 
 KINDS: dict[str, tuple[dict[str, bytes], str, dict[str, tuple[str, ...]]]] = {
     "csv": (PHOTOS | {"list.csv": csv()}, "list.csv", TAGS),
     "parquet": (PHOTOS | {"list.parquet": parquet()}, "list.parquet", TAGS),
     "coco": ({f"photos/{k}": v for k, v in PHOTOS.items()} | {"x.json": coco()}, "x.json", TAGS),
     "voc": (voc(), "", TAGS),
-    "photos": (PHOTOS | {".hidden.png": b""}, "", dict.fromkeys(TAGS, ())),
+    "photos": (PHOTOS | STORE | {".hidden.png": b""}, "", dict.fromkeys(TAGS, ())),
     "folders": (FOLDERS, "", {f"cat/{name}": ("cat",) for name in TAGS}),
     "archive": ({"x.tar": archive(SAMPLES)}, "x.tar", TAGS),
     "archives": (
