@@ -69,6 +69,6 @@ def run_demo(out: Path, config: Config, console: Console | None = None) -> DemoR
         options=Options(pictures=_TEST_SCENES),
         console=console,
     )
-    evaluation = evaluate_files(labels, scenes, "test")
+    evaluation = evaluate_files(labels, scenes, "test", console=console)
     page = write_report(labels, figures=evaluation.means(), console=console)
     return DemoResult(evaluation, labels, page, time.monotonic() - began)

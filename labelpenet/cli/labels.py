@@ -175,13 +175,21 @@ def evaluate(
     """Compare labels with ground truth: box AP, CorLoc, mask AP, ABO, mIoU.
 
     SOURCE is a VOC devkit or a COCO JSON; a CSV beside a VOC folder works where its images do.
+    In an image without labels nothing counts as found, and a warning says how many there are;
+    labels of other images are refused.
     """
     from labelpenet.engines import Workers
     from labelpenet.evaluation.files import evaluate_files
     from labelpenet.files import atomic_write
 
     result = evaluate_files(
-        labels, source, split, engine=engine, workers=Workers(workers), paint_score=paint_score
+        labels,
+        source,
+        split,
+        engine=engine,
+        workers=Workers(workers),
+        paint_score=paint_score,
+        console=console,
     )
     Console(emoji=False).print(result.table())
     if json_out is not None:

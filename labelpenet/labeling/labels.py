@@ -146,10 +146,12 @@ class Labels(ABC):
     Attributes:
         classes: Class names; an object's label is an index into them.
         paint_score: Objects of a lower score are meant to be left out of semantic maps.
+        complete: Whether the job that makes them went through all of its images.
     """
 
     classes: tuple[str, ...]
     paint_score: float = 0.0
+    complete: bool = True
 
     @abstractmethod
     def __len__(self) -> int:
@@ -166,6 +168,14 @@ class Labels(ABC):
     @abstractmethod
     def __getitem__(self, name: str) -> LabelledImage:
         """The image of a name; KeyError where it is not labelled."""
+
+    def names(self) -> Iterator[str]:
+        """The images' names, in order."""
+        return (image.name for image in self)
+
+    def failed(self) -> Iterator[str]:
+        """The names of the images that could not be labelled, where that is known."""
+        return iter(())
 
 
 def _column(objects: Sequence[LabelledObject], name: str) -> torch.Tensor:

@@ -33,6 +33,7 @@ class StoreLabels(Labels):
         self.manifest = Manifest.read(path)
         self.classes = self.manifest.classes
         self.paint_score = self.manifest.paint_score
+        self.complete = self.manifest.complete
         try:
             check_classes(self.classes)
         except ValueError as error:
@@ -59,6 +60,20 @@ class StoreLabels(Labels):
         if found is None:
             raise KeyError(name)
         return found
+
+    def names(self) -> Iterator[str]:
+        """The images' names, in order; nothing else is read."""
+        for number in self._numbers:
+            shard = self._open(number)
+            yield from shard.names()
+            shard.close()
+
+    def failed(self) -> Iterator[str]:
+        """The names of the images that could not be labelled."""
+        for number in self._numbers:
+            shard = self._open(number)
+            yield from (failure["image"] for failure in shard.errors)
+            shard.close()
 
     def __reduce__(self) -> tuple[type[StoreLabels], tuple[Path]]:
         return type(self), (self.path,)

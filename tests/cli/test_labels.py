@@ -19,6 +19,12 @@ def test_evaluate(work, labelled, tmp_path):
     assert several.read_text() == out.read_text()
 
 
+def test_evaluate_other_images(work, labelled, main):
+    status, lines = main("evaluate", labelled, work / "scenes", "--split", "train")
+    assert status == 2
+    assert "such names as 'train_000000', got such names as 'test_000000'" in lines[0]
+
+
 @pytest.mark.parametrize("format", ["coco", "voc", "yolo", "labelme"])
 def test_export(labelled, tmp_path, format):
     done = run("export", labelled, tmp_path / "out", "--format", format)
