@@ -56,7 +56,7 @@ def proposals(
 ) -> None:
     """Compute the selective search boxes of every image once and store them.
 
-    A stopped run goes on where it was; bad images are listed in errors.jsonl beside the store.
+    A stopped run goes on where it was; bad images are listed in OUT.errors.jsonl.
     """
     from labelpenet.config import load_config
     from labelpenet.data import compute_proposals, list_images
