@@ -37,6 +37,7 @@ class Photos(str, Enum):
 
     Some readers apply the orientation flag of a photo and others do not. One that carries such a
     flag is therefore written anew either way, upright and without it (JPEG at quality 95).
+    An export into the folder of the photos refuses it: the copy would replace the original.
     """
 
     COPY = "copy"
@@ -68,23 +69,29 @@ class PhotoFolder:
         """Puts the photo of one image there.
 
         Raises:
-            ImageError: There is no such photo, or it has another size than its labels.
+            ImageError: There is no such photo, it has another size than its labels, or it would
+                be replaced by an upright copy of itself.
             OutputError: It cannot be written.
         """
         if self.how is Photos.NONE:
             return
         path = make_file_path(self.folder, *os.path.splitext(photo_name(image)))
         source = self.images / image.source
-        if is_url(image.source):
+        fetched = is_url(image.source)
+        if fetched:
             _download(image.source, path)
             source = path
         size = image_size(source)
         if size != (image.height, image.width):
             labelled = f"{image.width} x {image.height}"
             raise ImageError(source, f"is {size[1]} x {size[0]}, its labels are of {labelled}")
+        in_place = not fetched and _is_original(path, source.resolve())
         if has_orientation(source) or path.suffix != source.suffix.lower():
+            if in_place:
+                reason = "an upright copy would replace the original; choose another folder"
+                raise ImageError(source, reason)
             _write_upright(source, path)
-        elif source != path:
+        elif not fetched and not in_place:
             _place(source.resolve(), path, link=self.how is Photos.LINK)
 
 
@@ -100,10 +107,15 @@ def _download(url: str, path: Path) -> None:
         raise ImageError(url, f"cannot be read: {error or type(error).__name__}") from error
 
 
+def _is_original(path: Path, source: Path) -> bool:
+    """Whether `path` is the photo itself; a hard link to it in another folder is not."""
+    with writing(path):
+        # samefile: for some file systems a.jpg is a.JPG
+        return path.exists() and path.resolve().parent == source.parent and path.samefile(source)
+
+
 def _place(source: Path, path: Path, *, link: bool) -> None:
     with writing(path):
-        if path.exists() and path.resolve() == source:
-            return  # the export goes where the photos are
         with suppress(FileNotFoundError):
             path.unlink()
         if link:

@@ -171,3 +171,25 @@ def each(function=label):
 
 def errors(out) -> list[dict]:
     return [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+
+
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def save_photo(path: Path, upright: np.ndarray, flag: int) -> None:
+    """Writes a photo of which a viewer that knows the orientation flag shows `upright`."""
+    picture = Image.fromarray(upright)
+    if flag > 1:
+        picture = picture.transpose(_BACK[flag])
+    exif = Image.Exif()
+    exif[0x0112] = flag
+    quality = {"quality": 95} if path.suffix == ".jpg" else {"lossless": True}
+    picture.save(path, exif=exif, **quality)

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from labeling.scenes import from_masks
+from labeling.scenes import from_masks, save_photo
 from PIL import Image
 from pycocotools.coco import COCO
 
-from labelpenet.data.images import ImageError
 from labelpenet.labeling.coco import write_labels
 from labelpenet.labeling.export import export
 from labelpenet.labeling.export_coco import POLYGONS, RLE
@@ -20,15 +19,6 @@ from labelpenet.types import Instances
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CLASSES = ("cat", "père & dog")
-_BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 def scene(flag: int) -> np.ndarray:
@@ -39,16 +29,6 @@ def scene(flag: int) -> np.ndarray:
     masks[1, 24:32, 32:40] = masks[1, :, 48:51] = False
     masks[2, :16, : 8 * flag] = True
     return masks
-
-
-def save_photo(path: Path, upright: np.ndarray, flag: int) -> None:
-    picture = Image.fromarray(upright)
-    if flag > 1:
-        picture = picture.transpose(_BACK[flag])
-    exif = Image.Exif()
-    exif[0x0112] = flag
-    quality = {"quality": 95} if path.suffix == ".jpg" else {"lossless": True}
-    picture.save(path, exif=exif, **quality)
 
 
 @pytest.fixture(scope="module")
@@ -111,45 +91,6 @@ def test_every_reader_sees_the_pixels_of_the_masks(labelled, tmp_path, format, p
         assert not copied.is_symlink()
         if upright:
             assert copied.read_bytes() == path.read_bytes()
-
-
-def test_photos_of_another_size_and_missing_ones(tmp_path):
-    write_labels(tmp_path / "l.json", CLASSES, {"a": Instances.empty(48, 63)}, {"a": (48, 63)})
-    with pytest.raises(ImageError, match=r"a.jpg: no such file"):
-        export(tmp_path / "l.json", tmp_path / "out", "coco", images=tmp_path)
-    save_photo(tmp_path / "a.jpg", np.zeros((48, 64, 3), np.uint8), 6)
-    with pytest.raises(ImageError, match="is 64 x 48, its labels are of 63 x 48"):
-        export(tmp_path / "l.json", tmp_path / "out", "coco", images=tmp_path)
-
-
-def test_photos_behind_a_url(tmp_path):
-    fsspec = pytest.importorskip("fsspec")
-    upright = np.where(scene(3)[2][:, :, None], np.uint8(230), np.uint8(20)).repeat(3, 2)
-    for flag in (1, 6):
-        save_photo(tmp_path / f"{flag}.jpg", upright, flag)
-        with fsspec.open(f"memory://photos/{flag}.jpg", "wb") as file:
-            file.write((tmp_path / f"{flag}.jpg").read_bytes())
-    found = {name: Instances.empty(48, 64) for name in ("1", "6", "gone")}
-    write_labels(tmp_path / "l.json", CLASSES, found, dict.fromkeys(found, (48, 64)))
-    text = (tmp_path / "l.json").read_text()
-    for name in found:
-        text = text.replace(f'"file_name": "{name}', f'"file_name": "memory://photos/{name}')
-    (tmp_path / "l.json").write_text(text)
-    with pytest.raises(ImageError, match=r"memory://photos/gone.jpg: no such file"):
-        export(tmp_path / "l.json", tmp_path / "out", "coco")
-    photos = tmp_path / "out" / "images"
-    assert (photos / "1.jpg").read_bytes() == (tmp_path / "1.jpg").read_bytes()
-    with Image.open(photos / "6.jpg") as picture:
-        assert np.array_equal(np.array(picture.convert("L")) > 128, scene(3)[2])
-
-
-def test_an_export_into_the_folder_of_the_photos_keeps_them(tmp_path):
-    save_photo(tmp_path / "a.jpg", np.zeros((48, 64, 3), np.uint8), 1)
-    before = (tmp_path / "a.jpg").read_bytes()
-    write_labels(tmp_path / "l.json", CLASSES, {"a": Instances.empty(48, 64)}, {"a": (48, 64)})
-    for photos in ("link", "copy"):
-        export(tmp_path / "l.json", tmp_path, "labelme", photos=photos, images=tmp_path)
-        assert (tmp_path / "a.jpg").read_bytes() == before
 
 
 def filled(mask: np.ndarray) -> np.ndarray:
