@@ -65,14 +65,16 @@ def export(
             same names are replaced.
         format: `coco`, `voc`, `yolo` or `labelme`.
         photos: `copy`, `link` or `none`, see `Photos`.
-        images: The folder of the photos, where the labels have relative names.
+        images: The folder of the photos, where the labels have relative names. Those of a COCO
+            file have to stay in it.
 
     Returns:
         The number of images written.
 
     Raises:
         ValueError: An unknown format, bad labels, more classes than the format has room for, an
-            image name that leads out of the folder, or a photo that is not there.
+            image name that leads out of the folder, or a photo that is not there, is none, or
+            lies outside of a COCO file's folder of photos.
         OutputError: A file cannot be written.
 
     Example:
@@ -96,7 +98,7 @@ def export(
         check_image_name(image.name)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    writer(opened, out, PhotoFolder(out / folder, how, images))
+    writer(opened, out, PhotoFolder(out / folder, how, opened, images))
     return len(opened)
 
 

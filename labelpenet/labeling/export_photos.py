@@ -7,8 +7,10 @@ import shutil
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
+from typing import IO
 
 import fsspec
+import numpy as np
 from PIL import Image
 
 from labelpenet.data.images import (
@@ -18,9 +20,8 @@ from labelpenet.data.images import (
     image_size,
     load_image,
 )
-from labelpenet.data.locations import is_url
 from labelpenet.files import OutputError, atomic_write, writing
-from labelpenet.labeling.labels import LabelledImage
+from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
 
 _JPEG = (".jpg", ".jpeg")
@@ -57,18 +58,23 @@ class PhotoFolder:
     Args:
         folder: To be filled.
         how: Whether at all, and how.
+        labels: The labels that the images are of.
         images: Where sources that are no absolute paths lie; None is the working directory.
     """
 
-    def __init__(self, folder: Path, how: Photos, images: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, how: Photos, labels: Labels, images: Path | None = None
+    ) -> None:
         self.folder = folder
         self.how = how
+        self.labels = labels
         self.images = images or Path()
 
     def add(self, image: LabelledImage) -> None:
         """Puts the photo of one image there.
 
         Raises:
+            ValueError: The labels may not name such a photo, see `Labels.photo`.
             ImageError: There is no such photo, it has another size than its labels, or it would
                 be replaced by an upright copy of itself.
             OutputError: It cannot be written.
@@ -76,31 +82,44 @@ class PhotoFolder:
         if self.how is Photos.NONE:
             return
         path = make_file_path(self.folder, *os.path.splitext(photo_name(image)))
-        source = self.images / image.source
-        fetched = is_url(image.source)
-        if fetched:
-            _download(image.source, path)
-            source = path
-        size = image_size(source)
-        if size != (image.height, image.width):
-            labelled = f"{image.width} x {image.height}"
-            raise ImageError(source, f"is {size[1]} x {size[0]}, its labels are of {labelled}")
-        in_place = not fetched and _is_original(path, source.resolve())
+        source = self.labels.photo(image, self.images)
+        if isinstance(source, str):
+            _download(source, path, image)
+            return
+        _check_size(source, image_size(source), image)
+        in_place = _is_original(path, source.resolve())
         if has_orientation(source) or path.suffix != source.suffix.lower():
             if in_place:
                 reason = "an upright copy would replace the original; choose another folder"
                 raise ImageError(source, reason)
-            _write_upright(source, path)
-        elif not fetched and not in_place:
+            with atomic_write(path, binary=True) as file:
+                _save(load_image(source), file, path.suffix)
+        elif not in_place:
             _place(source.resolve(), path, link=self.how is Photos.LINK)
 
 
-def _download(url: str, path: Path) -> None:
+def _check_size(source: Path | str, size: tuple[int, ...], image: LabelledImage) -> None:
+    if size != (image.height, image.width):
+        labelled = f"{image.width} x {image.height}"
+        raise ImageError(source, f"is {size[1]} x {size[0]}, its labels are of {labelled}")
+
+
+def _download(url: str, path: Path, image: LabelledImage) -> None:
+    """Fetches a photo; what turns out to be none never gets the name of one."""
     try:
         with fsspec.open(url, "rb") as remote, atomic_write(path, binary=True) as file:
             shutil.copyfileobj(remote, file)
+            file.flush()
+            pixels = load_image(file.name)
+            _check_size(url, pixels.shape[:2], image)
+            if has_orientation(file.name):
+                file.seek(0)
+                file.truncate()
+                _save(pixels, file, path.suffix)
     except OutputError:
         raise
+    except ImageError as error:
+        raise ImageError(url, error.reason) from None
     except FileNotFoundError as error:
         raise ImageError(url, "no such file") from error
     except Exception as error:  # of whatever library serves the protocol
@@ -125,9 +144,7 @@ def _place(source: Path, path: Path, *, link: bool) -> None:
         shutil.copyfile(source, path)
 
 
-def _write_upright(source: Path, path: Path) -> None:
-    picture = Image.fromarray(load_image(source))
-    options = {"quality": 95, "subsampling": 0} if path.suffix in _JPEG else {}
-    format = Image.registered_extensions()[path.suffix]
-    with atomic_write(path, binary=True) as file:
-        picture.save(file, format=format, **options)
+def _save(pixels: np.ndarray, file: IO[bytes], suffix: str) -> None:
+    options = {"quality": 95, "subsampling": 0} if suffix in _JPEG else {}
+    format = Image.registered_extensions()[suffix]
+    Image.fromarray(pixels).save(file, format=format, **options)

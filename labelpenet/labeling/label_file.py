@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
+from labelpenet.data.entries import listed_path
 from labelpenet.labeling.entries import MAX_COORDINATE, QUALITY_RANGES, check_classes
 from labelpenet.labeling.labels import LabelledImage, LabelledObject, Labels, Mask
 from labelpenet.rle import runs_of
@@ -32,6 +33,10 @@ class CocoLabels(Labels):
 
     def __getitem__(self, name: str) -> LabelledImage:
         return self._images[name]
+
+    def photo(self, image: LabelledImage, folder: Path) -> Path:
+        """Below `folder`: whoever wrote the file does not choose what is read."""
+        return folder / listed_path(image.source, f"image {image.name!r}")
 
 
 def load_label_file(path: Path) -> CocoLabels:

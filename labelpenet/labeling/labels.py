@@ -6,11 +6,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
+from labelpenet.data.locations import is_url
 from labelpenet.labeling.entries import MAX_COORDINATE, QUALITY_RANGES
 from labelpenet.rle import decode_mask, fill_polygons
 from labelpenet.types import Instances, Quality
@@ -51,8 +52,8 @@ class LabelledImage:
 
     Attributes:
         name: Unique among the labels; a relative path without extension.
-        source: The image file as a path or URL, as `labelpenet.data.load_image` takes it; where
-            the labels come from COCO JSON, its `file_name`.
+        source: The image file as a path or URL; where the labels come from COCO JSON, its
+            `file_name`, which anyone may have written. To open it, ask `Labels.photo`.
         height: Of the image, in pixels.
         width: Of the image, in pixels.
         tags: Class indices that the image was said to have.
@@ -176,6 +177,22 @@ class Labels(ABC):
     def failed(self) -> Iterator[str]:
         """The names of the images that could not be labelled, where that is known."""
         return iter(())
+
+    def photo(self, image: LabelledImage, folder: Path) -> Path | str:
+        """Where the photo of one of the images is.
+
+        Args:
+            image: One of these labels.
+            folder: Where sources that are no absolute paths lie.
+
+        Returns:
+            A path, or a URL as text.
+
+        Raises:
+            ValueError: The labels come from a file that anyone may have written, and the photo
+                would lie outside of `folder`.
+        """
+        return image.source if is_url(image.source) else folder / image.source
 
 
 def _column(objects: Sequence[LabelledObject], name: str) -> torch.Tensor:

@@ -14,10 +14,9 @@ from typing import Any
 import jinja2
 from rich.console import Console
 
-from labelpenet.data.images import ImageError, load_image
-from labelpenet.data.locations import is_url
+from labelpenet.data.images import load_image
 from labelpenet.files import atomic_write, writing
-from labelpenet.labeling import LabelledImage, open_labels
+from labelpenet.labeling import LabelledImage, Labels, open_labels
 from labelpenet.progress import track
 from labelpenet.report.gallery_data import BINS, image_data, pick, script_json
 from labelpenet.report.overlay import PALETTE
@@ -47,7 +46,8 @@ def write_report(
 
     Args:
         labels: A label store, or a COCO file; the page goes into its folder.
-        images: The folder of the photos, where the labels have relative names.
+        images: The folder of the photos, where the labels have relative names. Photos of a COCO
+            file that lie elsewhere are not shown.
         most: How many images are shown: those with pictures of the way, the worst and the best by
             quality, and others evenly spread.
         figures: Shown on top, by name; a nested mapping becomes a table.
@@ -76,7 +76,7 @@ def write_report(
     counts, chosen = pick(opened, out, most)
     base = images or Path()
     with ThreadPoolExecutor(_READERS) as pool:
-        drawn = pool.map(lambda image: _draw(out, base, image), chosen)
+        drawn = pool.map(lambda image: _draw(out, opened, base, image), chosen)
         rows = list(track(drawn, "report", len(chosen), console))
     values = figures or {}
     html = _template().render(
@@ -103,13 +103,12 @@ def write_report(
     return out / PAGE
 
 
-def _draw(out: Path, base: Path, image: LabelledImage) -> str:
+def _draw(out: Path, labels: Labels, base: Path, image: LabelledImage) -> str:
     """The data of one image, its thumbnail made where it is missing and the photo is there."""
     pictures = find_pictures(out, image.name)
     if pictures is None:
-        source = image.source if is_url(image.source) else base / image.source
-        with suppress(ImageError):
-            photo = load_image(source)
+        with suppress(ValueError):  # no such photo, or it may not be read
+            photo = load_image(labels.photo(image, base))
             if photo.shape[:2] == (image.height, image.width):
                 save_thumbnail(out, image.name, photo)
                 pictures = find_pictures(out, image.name)

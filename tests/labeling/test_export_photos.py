@@ -1,13 +1,20 @@
 """The photos beside an export: which ones are taken, and what becomes of the originals."""
 
+import json
+
+import fsspec
 import numpy as np
 import pytest
-from labeling.scenes import save_photo
+from labeling.scenes import JOB, each, picture, save_photo
 from PIL import Image
 
+from labelpenet.data.entries import Entry, Listing
 from labelpenet.data.images import ImageError
+from labelpenet.data.locations import located
 from labelpenet.labeling.coco import write_labels
 from labelpenet.labeling.export import export
+from labelpenet.labeling.runner import Options, label_images
+from labelpenet.report.gallery import write_report
 from labelpenet.types import Instances
 
 CLASSES = ("cat",)
@@ -22,26 +29,77 @@ def test_photos_of_another_size_and_missing_ones(tmp_path):
         export(tmp_path / "l.json", tmp_path / "out", "coco", images=tmp_path)
 
 
+def store_of_urls(out, folder, names) -> None:
+    """A store of photos in memory://`folder`."""
+    entries = [Entry(n, located(f"memory://{folder}/{n}.jpg"), CLASSES, n) for n in names]
+    label_images(each()[0], Listing(out, CLASSES, entries), out, job=JOB, options=Options())
+
+
 def test_photos_behind_a_url(tmp_path):
-    fsspec = pytest.importorskip("fsspec")
     upright = np.full((48, 64, 3), 20, np.uint8)
     upright[:16, :24] = 230
-    for flag in (1, 6):
-        save_photo(tmp_path / f"{flag}.jpg", upright, flag)
-        with fsspec.open(f"memory://photos/{flag}.jpg", "wb") as file:
-            file.write((tmp_path / f"{flag}.jpg").read_bytes())
-    found = {name: Instances.empty(48, 64) for name in ("1", "6", "gone")}
-    write_labels(tmp_path / "l.json", CLASSES, found, dict.fromkeys(found, (48, 64)))
-    text = (tmp_path / "l.json").read_text()
-    for name in found:
-        text = text.replace(f'"file_name": "{name}', f'"file_name": "memory://photos/{name}')
-    (tmp_path / "l.json").write_text(text)
+    for name, flag in (("1", 1), ("6", 6), ("gone", 1)):
+        save_photo(tmp_path / f"{name}.jpg", upright, flag)
+        with fsspec.open(f"memory://photos/{name}.jpg", "wb") as file:
+            file.write((tmp_path / f"{name}.jpg").read_bytes())
+    store_of_urls(tmp_path / "labels", "photos", ("1", "6", "gone"))
+    fsspec.filesystem("memory").rm("/photos/gone.jpg")
     with pytest.raises(ImageError, match=r"memory://photos/gone.jpg: no such file"):
-        export(tmp_path / "l.json", tmp_path / "out", "coco")
+        export(tmp_path / "labels", tmp_path / "out", "coco")
     photos = tmp_path / "out" / "images"
     assert (photos / "1.jpg").read_bytes() == (tmp_path / "1.jpg").read_bytes()
-    with Image.open(photos / "6.jpg") as picture:
-        assert np.array_equal(np.array(picture) > 128, upright > 128)
+    with Image.open(photos / "6.jpg") as shown:
+        assert np.array_equal(np.array(shown) > 128, upright > 128)
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "size"])
+def test_what_is_fetched_and_no_photo_is_not_kept(tmp_path, damage):
+    save_photo(tmp_path / "a.jpg", picture(0), 1)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    url = "memory://damaged/a.jpg"
+    with fsspec.open(url, "wb") as file:
+        file.write(whole)
+    store_of_urls(tmp_path / "labels", "damaged", ("a",))
+    save_photo(tmp_path / "a.jpg", picture(0).repeat(2, 0), 1)
+    found = {
+        "text": b"a secret",
+        "truncated": whole[: len(whole) // 2],
+        "size": (tmp_path / "a.jpg").read_bytes(),
+    }[damage]
+    with fsspec.open(url, "wb") as file:
+        file.write(found)
+    with pytest.raises(ImageError, match=f"^{url}: (not an image|cannot be decoded|is 10 x 16)"):
+        export(tmp_path / "labels", tmp_path / "out", "coco")
+    assert list((tmp_path / "out" / "images").iterdir()) == []
+
+
+def elsewhere(folder) -> dict[str, str]:
+    """Names of a photo outside of the folder `imgs`, as a stranger's file may have them."""
+    return {
+        "url": f"file://{folder}/secret.jpg",
+        "absolute": f"{folder}/secret.jpg",
+        "climbing": "../secret.jpg",
+        "backslash": "..\\secret.jpg",
+        "drive": "C:secret.jpg",
+        "control": "a\n.jpg",
+    }
+
+
+@pytest.mark.parametrize("kind", elsewhere(""))
+def test_photos_that_a_coco_file_may_not_name(tmp_path, kind):
+    save_photo(tmp_path / "secret.jpg", picture(0), 1)
+    (tmp_path / "imgs").mkdir()
+    write_labels(tmp_path / "l.json", CLASSES, {"a": Instances.empty(8, 10)}, {"a": (8, 10)})
+    data = json.loads((tmp_path / "l.json").read_text())
+    data["images"][0]["file_name"] = elsewhere(tmp_path)[kind]
+    (tmp_path / "l.json").write_text(json.dumps(data))
+    words = "is a URL|is absolute|leaves its folder|holds control characters"
+    with pytest.raises(ValueError, match=f"^image 'a': .*({words})"):
+        export(tmp_path / "l.json", tmp_path / "out", "coco", images=tmp_path / "imgs")
+    assert list((tmp_path / "out" / "images").iterdir()) == []
+    page = write_report(tmp_path / "l.json", images=tmp_path / "imgs")
+    assert not (page.parent / "pictures").exists()
+    assert export(tmp_path / "l.json", tmp_path / "out", "coco", photos="none") == 1
 
 
 def test_an_export_into_the_folder_of_the_photos_keeps_them(tmp_path):
