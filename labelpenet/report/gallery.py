@@ -48,8 +48,8 @@ def write_report(
         labels: A label store, or a COCO file; the page goes into its folder.
         images: The folder of the photos, where the labels have relative names. Photos of a COCO
             file that lie elsewhere are not shown.
-        most: How many images are shown: those with pictures of the way, the worst and the best by
-            quality, and others evenly spread.
+        most: How many images are shown: first those with pictures of the way, then the worst and
+            the best by quality, then others evenly spread.
         figures: Shown on top, by name; a nested mapping becomes a table.
         console: Where progress goes; None is silent.
 

@@ -6,6 +6,7 @@ import heapq
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ BINS = 20
 """Of the histograms of scores and of qualities, over [0, 1]."""
 
 EXTREMES = 100
-"""The images of the worst and of the best labels are always shown, so many of each."""
+"""Images of the worst and of the best labels that are shown before others, so many of each."""
 
 _FIGURES = ("peak_support", "crf_change", "agreement", "score_margin")
 
@@ -79,29 +80,34 @@ def image_quality(image: LabelledImage) -> float | None:
 def pick(labels: Labels, out: Path, most: int) -> tuple[Figures, list[LabelledImage]]:
     """Counts all images and picks those to show, in the order of the source.
 
-    All of them where they are few. Otherwise those with pictures of the way to their masks, the
-    worst and the best by quality, and images evenly spread over the source up to `most`.
+    All of them where they are few. Otherwise `most`: first those with pictures of the way to their
+    masks, then the worst and the best by quality in turn, then others evenly spread.
     """
     figures = Figures(classes=[0] * len(labels.classes))
     count = len(labels)
     stems = pictured_stems(out) if count > most else frozenset()
-    chosen: dict[int, LabelledImage] = {}
+    pictured: dict[int, LabelledImage] = {}
+    even: dict[int, LabelledImage] = {}
     extremes: dict[int, list[tuple[float, int, LabelledImage]]] = {1: [], -1: []}
-    spread = max(0, most - len(stems) - 2 * EXTREMES)
     for i, image in enumerate(labels):
         figures.add(image)
-        evenly = count <= most or (i + 1) * spread // count > i * spread // count
-        if evenly or picture_stem(image.name) in stems:
-            chosen[i] = image
-            continue
+        if count <= most or (i + 1) * most // count > i * most // count:
+            even[i] = image
+        if picture_stem(image.name) in stems:
+            pictured[i] = image
         quality = image_quality(image)
         if quality is not None:
             for sign, heap in extremes.items():
                 heapq.heappush(heap, (-sign * quality, i, image))
                 if len(heap) > EXTREMES:
                     heapq.heappop(heap)
-    chosen |= {i: image for heap in extremes.values() for _, i, image in heap}
-    return figures, [chosen[i] for i in sorted(chosen)[:most]]
+    worst, best = (sorted(heap, reverse=True) for heap in extremes.values())
+    in_turn = {i: image for pair in zip(worst, best, strict=True) for _, i, image in pair}
+    chosen = dict(islice((pictured | in_turn).items(), most))
+    rest = [i for i in even if i not in chosen]
+    room = min(most - len(chosen), len(rest))
+    chosen |= {i: even[i] for i in (rest[k * len(rest) // room] for k in range(room))}
+    return figures, [chosen[i] for i in sorted(chosen)]
 
 
 def image_data(image: LabelledImage, pictures: Pictures | None) -> str:

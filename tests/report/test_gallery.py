@@ -194,6 +194,27 @@ def test_pick_keeps_pictured_worst_and_best(tmp_path, monkeypatch):
     assert max(np.diff(middle)) < 200
 
 
+def test_pick_of_a_few_cuts_the_least_important(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery_data, "EXTREMES", 3)
+    for name in ("777", "555"):
+        save_pictures(tmp_path, name, photo(), Labelling(Instances.empty(60, 80), 1))
+    ranks = [{555}, {777}, {0}, {999}, {1}, {998}, {2}, {997}]
+    for most in range(len(ranks) + 1):
+        _, chosen = pick(listed(1000), tmp_path, most)
+        names = [int(image.name) for image in chosen]
+        assert names == sorted(set().union(*ranks[:most]))
+    _, chosen = pick(listed(1000), tmp_path, 10)
+    assert len(chosen) == 10
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 250, 999])
+def test_pick_without_qualities_is_even(tmp_path, most):
+    _, chosen = pick(listed(1000, lambda i: None), tmp_path, most)
+    names = [int(image.name) for image in chosen]
+    assert len(names) == most
+    assert max(np.diff([-1, *names, 1000])) <= 2 * 1000 / most
+
+
 @STEADY
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=3), st.floats(-1, 1))
 def test_overall_is_that_of_quality(known, margin):
