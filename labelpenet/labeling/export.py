@@ -24,7 +24,8 @@ class ExportFormat(str, Enum):
     - `coco`: COCO JSON with RLE, exact, and a copy with polygons, which lose the holes. CVAT
       ("COCO 1.0"), FiftyOne (`COCODetectionDataset`), datumaro and pycocotools open it.
     - `voc`: palette PNGs in SegmentationClass and SegmentationObject, XML in Annotations. Where
-      objects overlap, the one with the best score is on top; the best 254 of an image have masks.
+      objects overlap, the one with more score to a pixel of its mask is in front; the best 254
+      of an image have masks.
     - `yolo`: YOLO-seg text, one polygon per object. Parts and holes are joined by bridges one
       pixel wide (see `contours.joined_outline`); scores are lost.
     - `labelme`: LabelMe's JSON beside each photo, with exact masks.
