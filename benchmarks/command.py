@@ -85,9 +85,11 @@ def bench(
     console = Console(width=max(100, Console().width))  # narrower, names fall apart
     tables.show(found, console)
     if json is not None:
-        console.print(f"written to {report.save(found, json)}", soft_wrap=True)
+        console.print(f"written to {report.save(found, json)}", soft_wrap=True, markup=False)
     if folder is not None:
-        console.print(f"written to {report.save_dated(found, folder)}", soft_wrap=True)
+        console.print(
+            f"written to {report.save_dated(found, folder)}", soft_wrap=True, markup=False
+        )
     wrong = any(c.get("wrong") for case in found["cases"] for c in case["columns"].values())
     fell = stored is not None and not gate.passes(gate.show(stored, found, tolerance, console))
     return int(wrong or fell)

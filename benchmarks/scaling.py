@@ -238,9 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
         found.append(measure(sweep, options.seconds))
         console.print("\n".join(lines(found[-1])), markup=False)
     run = {"machine": machine.describe(), "sweeps": found}
-    console.print(f"written to {report.save(run, options.json)}")
+    console.print(f"written to {report.save(run, options.json)}", markup=False)
     plot(run, options.figure)
-    console.print(f"drawn into {options.figure}")
+    console.print(f"drawn into {options.figure}", markup=False)
     return int(any("differs from" in note for one in found for note in one["notes"].values()))
 
 

@@ -35,11 +35,13 @@ def toy_suite(monkeypatch):
 
 def test_bench(toy_suite, tmp_path):
     """The command, then against figures that it surpasses, then on some that it cannot reach."""
-    path = tmp_path / "run.json"
+    path = tmp_path / "run[" / "x]" / "run.json"  # no markup of rich
+    path.parent.mkdir(parents=True)
     words = ("bench", "twice", "--seconds", "0.001", "--threads", 1)
     done = run(*words, "--json", path)
     assert done.exit_code == 0, done.output
     assert "numbers" in done.output
+    assert str(path) in done.output
     stored = json.loads(path.read_text())
     assert stored["machine"]["threads"] == 1
     columns = stored["cases"][0]["columns"]
