@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from labelpenet.evaluation.matching import Matching, PerClass
 
@@ -124,7 +125,7 @@ class Evaluation:
         table = Table(caption=self._caption())
         table.add_column("figure")
         for row in (rows[-1], *classes):
-            table.add_column(row[0], justify="right")
+            table.add_column(Text(row[0]), justify="right")  # names may hold brackets
         for column, title in enumerate(header[1:], 1):
             table.add_row(title, *(row[column] for row in (rows[-1], *classes)))
         return table

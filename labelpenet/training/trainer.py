@@ -121,7 +121,7 @@ class Trainer:
                 changed.append("other classes")
             refuse_changed(path, changed)
             if self.console is not None:
-                self.console.print(f"going on behind {path}")
+                self.console.print(f"going on behind {path}", markup=False)
             return cascade, number
         cascade = Cascade(self.config, self.dataset.classes)
         taught = self.config.train.trunk_steps or self.config.train.place_images

@@ -308,6 +308,9 @@ def test_json_and_tables():
     console.print(figures.table())
     shown = console.file.getvalue()
     assert all(cell in shown for cell in (*CLASSES, mean["mask AP 25"], "masks known in 6"))
+    brackets = ("a[/b]", "[red]owl", "cow")
+    console.print(evaluate(predictions, truth, brackets).table())
+    assert all(name in console.file.getvalue() for name in brackets)
 
 
 def test_frozen():
