@@ -6,6 +6,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import IO
 
 from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path
@@ -16,6 +17,7 @@ from labelpenet.data.members import TarMember
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_ARCHIVES = 1_000_000
 _MOST_BYTES = 2**20  # of a file with labels
+_LABEL_SUFFIXES = (".cls", ".json")
 
 
 def find_tars(source: str | AnyPath) -> list[AnyPath] | None:
@@ -47,8 +49,10 @@ def read_tars(
 
     Neighbours whose names are equal up to the first dot of the last part are one sample. Its labels
     are in a `.cls` (a class, by name or by number) or in the `labels` of a `.json` (names);
-    without them they are unknown. An archive that cannot be read, or that ends too early, is an
-    image that cannot be read.
+    without them they are unknown. Where all images of a sample have more dots in their names, as
+    `2020.05.01.png` has, each is a sample of its own, named up to its last dot. Hidden files are
+    left out. An archive that cannot be read, or that ends too early, is an image that cannot be
+    read.
 
     Args:
         source: What was asked for.
@@ -77,51 +81,84 @@ def _archive(archive: AnyPath, classes: tuple[str, ...]) -> Iterator[Entry]:
 
 
 def _samples(archive: AnyPath, file: IO[bytes], classes: tuple[str, ...]) -> Iterator[Entry]:
-    key = ""
-    place: TarMember | None = None
-    labels: tuple[str, ...] = ()
+    sample = _Sample(archive, file, classes, "")
     with tarfile.open(fileobj=file, mode="r:") as tar:
         # not by iterating: that keeps every header of the archive in memory
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]
-            if not member.isfile():
+            if not member.isfile() or PurePosixPath(member.name).name.startswith("."):
                 continue
-            where = f"{archive}: {member.name}"
-            name, suffix = _split(member.name, where)
-            if name != key:
-                if place is not None:
-                    yield Entry(key, place, labels, f"{archive}: {key}")
-                key, place, labels = name, None, ()
-            if suffix.lower() in IMAGE_SUFFIXES and place is None:
-                place = TarMember(place_of(archive), member.name, member.offset_data, member.size)
-            elif classes and suffix in (".cls", ".json") and not labels:
-                labels = _labels(_content(tar, member, where), suffix, classes, where)
+            key, rest = _split(member.name, f"{archive}: {member.name}")
+            if key != sample.key:
+                yield from sample.entries()
+                sample = _Sample(archive, file, classes, key)
+            sample.add(rest, member)
         end = tar.offset
-    if place is not None:
-        yield Entry(key, place, labels, f"{archive}: {key}")
+    yield from sample.entries()
     file.seek(end)
     if 0 < len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # tarfile takes it for the end
         raise tarfile.ReadError("ends within a header")
+
+
+class _Sample:
+    """Neighbours in an archive whose names are equal up to the first dot."""
+
+    def __init__(
+        self, archive: AnyPath, file: IO[bytes], classes: tuple[str, ...], key: str
+    ) -> None:
+        self.key = key
+        self._archive, self._file, self._classes = archive, file, classes
+        self._place = place_of(archive)
+        # by what stands between key and suffix: "" for a.png, ".seg" for a.seg.png
+        self._images: dict[str, TarMember] = {}
+        self._labels: tuple[str, ...] = ()
+        self._more: dict[str, TarMember] = {}  # .seg.json: read where it goes with an image
+
+    def add(self, rest: str, member: tarfile.TarInfo) -> None:
+        """Looks at a file; `rest` is what follows the key."""
+        middle, _, ending = rest.rpartition(".")
+        place = TarMember(self._place, member.name, member.offset_data, member.size)
+        if f".{ending.lower()}" in IMAGE_SUFFIXES:
+            self._images.setdefault(middle, place)
+        elif self._classes and f".{ending}" in _LABEL_SUFFIXES:
+            if middle:
+                self._more.setdefault(rest, place)
+            elif not self._labels:
+                self._labels = self._read(place)
+
+    def entries(self) -> Iterator[Entry]:
+        """The image of the sample; or each of them, where all have more dots in their names."""
+        for middle in [""] if "" in self._images else self._images:
+            labels: tuple[str, ...] = ()
+            for suffix in _LABEL_SUFFIXES:
+                if not labels and (place := self._more.get(middle + suffix)) is not None:
+                    labels = self._read(place)
+            name = self.key + middle
+            where = f"{self._archive}: {name}"
+            yield Entry(name, self._images[middle], labels or self._labels, where)
+
+    def _read(self, place: TarMember) -> tuple[str, ...]:
+        where = f"{self._archive}: {place.member}"
+        if place.size > _MOST_BYTES:
+            raise DatasetError(f"{where}: expected labels of at most {_MOST_BYTES} bytes")
+        self._file.seek(place.offset)
+        data = self._file.read(place.size)
+        if len(data) < place.size:
+            raise tarfile.ReadError("unexpected end of data")
+        return _labels(data, place.member, self._classes, where)
 
 
 def _split(member: str, where: str) -> tuple[str, str]:
     """The sample's key and what follows: `a/b.seg.png` is `a/b` and `.seg.png`."""
     path = listed_path(member, where)
     stem, dot, rest = path.name.partition(".")
-    return str(path.with_name(stem)) if stem else str(path), dot + rest
+    return str(path.with_name(stem)), dot + rest
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes:
-    file = tar.extractfile(member)
-    if file is None or member.size > _MOST_BYTES:
-        raise DatasetError(f"{where}: expected labels of at most {_MOST_BYTES} bytes")
-    return file.read()
-
-
-def _labels(data: bytes, suffix: str, classes: tuple[str, ...], where: str) -> tuple[str, ...]:
+def _labels(data: bytes, name: str, classes: tuple[str, ...], where: str) -> tuple[str, ...]:
     try:
         text = data.decode("utf-8").strip()
-        found = json.loads(text).get("labels", []) if suffix == ".json" else [text]
+        found = json.loads(text).get("labels", []) if name.endswith(".json") else [text]
     except (ValueError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{where}: expected labels: {error}") from None
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):

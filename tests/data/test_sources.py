@@ -180,6 +180,33 @@ def test_members_of_strangers_stay_in_their_archive(tmp_path, member):
 
 
 @pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (
+            ["holiday 2020.05.01.png", "holiday 2020.05.02.png", "x/b.v2.JPG"],
+            {"holiday 2020.05.01": (), "holiday 2020.05.02": (), "x/b.v2": ()},
+        ),
+        (["a.1.cls", "a.1.png", "a.2.png", "a.json"], {"a.1": (0,), "a.2": (1,)}),
+        (["a.1.jpg", "a.1.png"], {"a.1": ()}),
+        # the image of the sample comes last, or is the last of the archive
+        (["a.depth.png", "a.meta.json", "a.png", "b.seg.png", "b.jpg"], {"a": (), "b": ()}),
+        (["._a.png", "a.png", "._a.cls", "a.cls", ".b.png", "x/._2.v.png"], {"a": (0,)}),
+    ],
+)
+def test_names_of_members_with_more_dots(tmp_path, samples, expected):
+    """They belong to the sample before the first dot, if that has an image of its own."""
+    data = {".cls": b"cat", ".json": b'{"labels": ["dog"]}'}
+    content = {name: data.get(name[name.rindex(".") :], b"") for name in samples}
+    if "a.meta.json" in content:
+        content["a.meta.json"] = b"[1]"  # no labels of ours
+    (tmp_path / "x.tar").write_bytes(archive(content))
+    listing = list_dataset(tmp_path / "x.tar", classes=CLASSES)
+    images = ImageList.write(tmp_path / "list", listing)
+    assert {one.name: one.labels for one in images} == expected
+    assert len(images) == len(expected)
+
+
+@pytest.mark.parametrize(
     ("samples", "message"),
     [
         ({"a.png": b"", "a.json": b"{"}, "a.json: expected labels"),
