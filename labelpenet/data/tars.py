@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path
@@ -52,7 +53,7 @@ def read_tars(
     without them they are unknown. Where all images of a sample have more dots in their names, as
     `2020.05.01.png` has, each is a sample of its own, named up to its last dot. Hidden files are
     left out. An archive that cannot be read, or that ends too early, is an image that cannot be
-    read.
+    read, behind those that are whole.
 
     Args:
         source: What was asked for.
@@ -61,7 +62,13 @@ def read_tars(
 
     Returns:
         The images; a name is the sample's key.
+
+    Raises:
+        DatasetError: There is no such archive; behind a URL, while the images are gone through.
     """
+    for archive in archives:
+        if isinstance(archive, Path) and not os.path.exists(archive):
+            raise _absent(archive)
     chosen = tuple(classes or ())
     return Listing(source, chosen, _entries(archives, chosen))
 
@@ -75,29 +82,61 @@ def _archive(archive: AnyPath, classes: tuple[str, ...]) -> Iterator[Entry]:
     try:
         with archive.open("rb") as file:
             yield from _samples(archive, file, classes)
+    except FileNotFoundError:
+        raise _absent(archive) from None
     except (OSError, tarfile.TarError) as error:
         broken = TarMember(place_of(archive), str(error) or type(error).__name__, 0, -1)
         yield Entry(f"{archive.stem}.broken", broken, (), str(archive))
 
 
+def _absent(archive: AnyPath) -> DatasetError:
+    return DatasetError(f"{archive}: no such file")
+
+
 def _samples(archive: AnyPath, file: IO[bytes], classes: tuple[str, ...]) -> Iterator[Entry]:
     sample = _Sample(archive, file, classes, "")
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        # not by iterating: that keeps every header of the archive in memory
-        while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]
-            if not member.isfile() or PurePosixPath(member.name).name.startswith("."):
-                continue
+    broken: Exception | None = None
+    try:
+        for member in _files(file):
             key, rest = _split(member.name, f"{archive}: {member.name}")
             if key != sample.key:
                 yield from sample.entries()
                 sample = _Sample(archive, file, classes, key)
             sample.add(rest, member)
-        end = tar.offset
+    except (OSError, tarfile.TarError) as error:
+        broken = error
     yield from sample.entries()
+    if broken is not None:
+        raise broken
+
+
+def _files(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    """The files of an archive that are not hidden, and whose bytes are all there.
+
+    Raises:
+        TarError: The archive ends too early, or is none.
+    """
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        # not by iterating: that keeps every header of the archive in memory
+        member = tar.next()
+        while member is not None:
+            tar.members = []  # type: ignore[attr-defined]
+            hidden = PurePosixPath(member.name).name.startswith(".")
+            if member.isfile() and not hidden and _is_whole(file, member):
+                yield member
+            member = tar.next()
+        end = tar.offset
     file.seek(end)
-    if 0 < len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # tarfile takes it for the end
+    rest = file.read(tarfile.BLOCKSIZE)  # what tarfile takes for the end: it is empty, or zeros
+    if 0 < len(rest) < tarfile.BLOCKSIZE:
         raise tarfile.ReadError("ends within a header")
+    if any(rest):
+        raise tarfile.ReadError(f"has a damaged header at byte {end}")
+
+
+def _is_whole(file: IO[bytes], member: tarfile.TarInfo) -> bool:
+    file.seek(member.offset_data + max(member.size - 1, 0))
+    return member.size == 0 or len(file.read(1)) == 1
 
 
 class _Sample:
@@ -142,10 +181,7 @@ class _Sample:
         if place.size > _MOST_BYTES:
             raise DatasetError(f"{where}: expected labels of at most {_MOST_BYTES} bytes")
         self._file.seek(place.offset)
-        data = self._file.read(place.size)
-        if len(data) < place.size:
-            raise tarfile.ReadError("unexpected end of data")
-        return _labels(data, place.member, self._classes, where)
+        return _labels(self._file.read(place.size), place.member, self._classes, where)
 
 
 def _split(member: str, where: str) -> tuple[str, str]:

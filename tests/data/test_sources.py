@@ -237,6 +237,48 @@ def test_an_archive_that_cannot_be_read_is_an_image_that_cannot(tmp_path, data):
         load_image(images[-1].path)
 
 
+LONG = f"{'c' * 120}.png"  # its name has a header of its own
+
+
+@pytest.mark.parametrize(
+    ("files", "keep", "whole"),
+    [
+        (("a.png", "b.png"), 1024 + 512 + 20, ["a"]),  # in b.png
+        (("a.png", "b.png"), 2 * 1024 - 1, ["a", "b"]),  # behind b.png, before its block is full
+        (("a.png", "b.png", LONG), 2 * 1024 + 600, ["a", "b"]),
+        (("a.png", "b.png", "b.cls"), 3 * 1024 - 1, ["a", "b"]),
+    ],
+)
+def test_photos_before_the_cut_of_an_archive_are_there(tmp_path, files, keep, whole):
+    data = archive({name: PHOTOS.get(name, b"0") for name in files})
+    (tmp_path / "x.tar").write_bytes(data[:keep])
+    listing = list_dataset(tmp_path / "x.tar", classes=CLASSES)
+    images = ImageList.write(tmp_path / "list", listing)
+    assert [one.name for one in images] == [*whole, "x.broken"]
+    assert all(load_image(one.path).shape == (3, 4, 3) for one in images[:-1])
+
+
+def test_a_damaged_header_is_not_the_end_of_an_archive(tmp_path):
+    data = bytearray(archive(dict.fromkeys(PHOTOS, png(0))))
+    data[1024 + 150] ^= 1  # the checksum of b.png
+    (tmp_path / "x.tar").write_bytes(data)
+    images = ImageList.write(tmp_path / "list", list_dataset(tmp_path / "x.tar", classes=CLASSES))
+    assert [one.name for one in images] == ["a", "x.broken"]
+    with pytest.raises(ImageError, match="damaged header at byte 1024"):
+        load_image(images[1].path)
+
+
+@pytest.mark.parametrize("name", ["nofile.tar", "s-{0..2}.tar"])
+def test_archives_that_are_not_there(place, tmp_path, name):
+    root = place({f"s-{i}.tar": archive({f"{i}.png": png(i)}) for i in range(2)})
+    with pytest.raises(DatasetError, match=r"(nofile|s-2)\.tar: no such file"):
+        ImageList.write(tmp_path / "list", list_dataset(f"{root}/{name}", classes=CLASSES))
+    assert not (tmp_path / "list").exists()
+    if "://" not in root:
+        with pytest.raises(DatasetError, match="no such file"):
+            list_dataset(f"{root}/{name}", classes=CLASSES)  # before a job makes its folder
+
+
 def test_a_member_beyond_the_end(tmp_path):
     (tmp_path / "x.tar").write_bytes(png(0))
     with pytest.raises(ImageError, match="ends within"):
