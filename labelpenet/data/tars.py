@@ -187,6 +187,8 @@ class _Sample:
 def _split(member: str, where: str) -> tuple[str, str]:
     """The sample's key and what follows: `a/b.seg.png` is `a/b` and `.seg.png`."""
     path = listed_path(member, where)
+    if "::" in member:  # in the URL of a member it would start the next part
+        raise DatasetError(f"{where}: expected a name without '::', which separates parts of URLs")
     stem, dot, rest = path.name.partition(".")
     return str(path.with_name(stem)), dot + rest
 

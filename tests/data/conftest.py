@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import pytest
 from PIL import Image
 
@@ -39,3 +40,23 @@ def voc(tmp_path, photo):
     for name, text in lists.items():
         (main / f"{name}.txt").write_text(text)
     return root
+
+
+@pytest.fixture(params=["path", "file", "memory"])
+def place(request, tmp_path):
+    """Puts files somewhere, and gives where that is."""
+
+    def put(files: dict[str, bytes]) -> str:
+        if request.param == "memory":
+            root = f"memory://{tmp_path.name}"
+            system = fsspec.filesystem("memory")
+            for name, data in files.items():
+                system.pipe(f"{root}/{name}", data)
+            return root
+        root = tmp_path / "my photos"
+        for name, data in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+        return root.as_uri() if request.param == "file" else str(root)
+
+    return put
