@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import fsspec
+
+_URL = "tar://"
 
 
 class TarMember(NamedTuple):
@@ -39,4 +42,16 @@ class TarMember(NamedTuple):
 
     def __str__(self) -> str:
         """A URL that fsspec opens."""
-        return f"tar://{self.member}::{self.archive}"
+        return f"{_URL}{self.member}::{self.archive}"
+
+
+def source_suffix(source: str) -> str:
+    """The suffix of an image file, named by its path, its URL or the text of a TarMember.
+
+    Example:
+        >>> source_suffix("photos/a.jpg"), source_suffix(str(TarMember("x.tar", "a.png", 0, 9)))
+        ('.jpg', '.png')
+    """
+    if source.startswith(_URL):
+        source = source.removeprefix(_URL).partition("::")[0]
+    return PurePosixPath(source).suffix

@@ -20,6 +20,7 @@ from labelpenet.data.images import (
     image_size,
     load_image,
 )
+from labelpenet.data.members import source_suffix
 from labelpenet.files import OutputError, atomic_write, writing
 from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
@@ -48,7 +49,7 @@ class Photos(str, Enum):
 
 def photo_name(image: LabelledImage) -> str:
     """The file name of an image's photo in an export: its name and the suffix of its source."""
-    suffix = os.path.splitext(image.source)[1].lower()
+    suffix = source_suffix(image.source).lower()
     return image.name + (suffix if suffix in IMAGE_SUFFIXES else ".jpg")
 
 

@@ -6,12 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from labelpenet.data.locations import is_url
+from labelpenet.data.members import source_suffix
 from labelpenet.labeling.entries import MAX_COORDINATE, QUALITY_RANGES
 from labelpenet.rle import decode_mask, fill_polygons
 from labelpenet.types import Instances, Quality
@@ -72,7 +73,7 @@ class LabelledImage:
     @property
     def file_name(self) -> str:
         """The name with the extension of the image file."""
-        return self.name + PurePosixPath(self.source).suffix
+        return self.name + source_suffix(self.source)
 
     def instances(self) -> Instances:
         """The objects with decoded masks; masks is None where only boxes are known."""

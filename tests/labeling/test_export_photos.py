@@ -1,6 +1,7 @@
 """The photos beside an export: which ones are taken, and what becomes of the originals."""
 
 import json
+import tarfile
 
 import fsspec
 import numpy as np
@@ -8,14 +9,16 @@ import pytest
 from labeling.scenes import JOB, each, picture, save_photo
 from PIL import Image
 
+from labelpenet.data import list_dataset
 from labelpenet.data.entries import Entry, Listing
 from labelpenet.data.images import ImageError
 from labelpenet.data.locations import located
+from labelpenet.labeling import open_labels
 from labelpenet.labeling.coco import write_labels
 from labelpenet.labeling.export import export
 from labelpenet.labeling.runner import Options, label_images
 from labelpenet.report.gallery import write_report
-from labelpenet.types import Instances
+from labelpenet.types import Instances, Labelling
 
 CLASSES = ("cat",)
 
@@ -50,6 +53,22 @@ def test_photos_behind_a_url(tmp_path):
     assert (photos / "1.jpg").read_bytes() == (tmp_path / "1.jpg").read_bytes()
     with Image.open(photos / "6.jpg") as shown:
         assert np.array_equal(np.array(shown) > 128, upright > 128)
+
+
+def test_photos_in_an_archive_keep_their_suffix(tmp_path):
+    save_photo(tmp_path / "a.webp", picture(0), 1)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / "a.webp", "photos/a.WEBP")
+    listing = list_dataset(tmp_path / "x.tar", classes=CLASSES)
+    make, _ = each(lambda image, *_: Labelling(Instances.empty(*image.shape[:2]), 4))
+    label_images(make, listing, tmp_path / "labels", job=JOB, options=Options())
+    (image,) = open_labels(tmp_path / "labels")
+    assert image.file_name == "photos/a.WEBP"
+    export(tmp_path / "labels", tmp_path / "out", "coco")
+    copy = tmp_path / "out" / "images" / "photos" / "a.webp"
+    assert copy.read_bytes() == (tmp_path / "a.webp").read_bytes()
+    rows = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
+    assert rows["images"][0]["file_name"] == "photos/a.webp"
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "size"])
