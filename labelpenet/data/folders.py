@@ -39,7 +39,7 @@ def read_folder(
 
     Raises:
         DatasetError: There are no images, or both photos and folders of photos, or a folder that
-            is no class.
+            is no class, or one that cannot be read.
 
     Example:
         >>> import tempfile
@@ -96,16 +96,24 @@ def _of_store(manifest: AnyPath) -> bool:
 
 
 def _local_files(root: Path) -> Iterator[str]:
-    for entry in os.scandir(root):
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            yield entry.name
-            continue
-        for folder, inner, files in os.walk(entry):
-            inner[:] = [name for name in inner if not name.startswith(".")]
-            below = Path(folder).relative_to(root).as_posix()
-            yield from (f"{below}/{name}" for name in files if not name.startswith("."))
+    try:
+        for entry in list(os.scandir(root)):
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield entry.name
+                continue
+            for folder, inner, files in os.walk(entry, onerror=_refuse):
+                inner[:] = [name for name in inner if not name.startswith(".")]
+                below = Path(folder).relative_to(root).as_posix()
+                yield from (f"{below}/{name}" for name in files if not name.startswith("."))
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _refuse(error: OSError) -> None:
+    """What os.walk shall do about a folder that it cannot read; by itself it leaves it out."""
+    raise error
 
 
 def _remote_files(root: UPath) -> Iterator[str]:

@@ -68,6 +68,23 @@ def test_links_to_class_folders(tmp_path, photo):
     assert labels(load_dataset(root)) == {"cat/a": ["cat"]}
 
 
+@pytest.mark.parametrize("folder", ["", "cat", "cat/more"])
+def test_a_folder_that_cannot_be_read(tmp_path, photo, monkeypatch, folder):
+    """Its photos would be missing without a word. Permissions do not stop an administrator."""
+    for name in ("cat/a.jpg", "cat/more/b.jpg", "dog/c.jpg"):
+        photo(tmp_path / name)
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path) == str(tmp_path / folder):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DatasetError, match=rf"{tmp_path / folder}: cannot be read: Permission"):
+        load_dataset(tmp_path)
+
+
 def test_same_name_with_two_extensions(tmp_path, photo):
     for name in ("cat/a.jpg", "cat/a.png"):
         photo(tmp_path / name)
