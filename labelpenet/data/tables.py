@@ -65,6 +65,8 @@ def read_parquet(
 ) -> Listing:
     """Reads a Parquet file with the columns of `read_csv`; `labels` may be lists of strings.
 
+    `split` may be of any type and is compared as text.
+
     Args:
         path: The file.
         split: Keeps the rows whose `split` is this.
@@ -140,7 +142,7 @@ def _checked_rows(path: AnyPath, rows: Iterable[dict[str, Any]]) -> Iterator[_Ro
         listed = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
         if not listed and not isinstance(labels, str):
             raise DatasetError(f"{where}: labels: expected a string or strings, got {labels!r}")
-        yield where, image, labels, part
+        yield where, image, labels, None if part is None else str(part)
 
 
 def _require_columns(where: str, columns: Sequence[str], with_split: bool) -> None:
@@ -161,7 +163,8 @@ def _table(
     for _, _, labels, part in rows():
         piped |= isinstance(labels, str) and _SEPARATOR in labels
         found.add(labels if isinstance(labels, str) else tuple(labels))
-        splits.add(str(part))
+        if part is not None:
+            splits.add(part)
     if split is not None and splits and split not in splits:
         raise DatasetError(f"{path}: has no split {split!r}{suggestion(split, sorted(splits))}")
     vocabulary = set(classes or ())

@@ -70,6 +70,17 @@ def test_split(csv_file):
         load_dataset(path, split="trian")
 
 
+@pytest.mark.parametrize("parts", [[1, 2, None], ["1", "2", None]])
+def test_split_of_a_parquet_file(csv_file, tmp_path, parts):
+    csv_file("")
+    images = ["a.jpg", "b.jpg", "photos/c.png"]
+    table = pa.table({"image": images, "labels": ["cat", "dog", ""], "split": parts})
+    pq.write_table(table, tmp_path / "list.parquet")
+    assert labels(load_dataset(tmp_path / "list.parquet", split="1")) == {"a": ["cat"]}
+    with pytest.raises(DatasetError, match=r"no split '3' .known: 1, 2\)"):
+        load_dataset(tmp_path / "list.parquet", split="3")
+
+
 HEADER = "image,labels\n"
 BAD = {
     "empty": ("", r"list\.csv: the file is empty"),
