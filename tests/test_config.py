@@ -31,6 +31,10 @@ def test_files_and_overrides(tmp_path):
     assert (config.train.rate, config.train.steps) == (1e-4, (1, 2, 3, 4))
 
 
+def test_largest_seed():
+    assert load_config(None, [f"seed={2**63 - 1}"]).seed == 2**63 - 1
+
+
 def test_round_trip_and_fingerprint():
     config = load_config("demo")
     assert config_from_dict(config.to_dict()) == config
@@ -50,6 +54,8 @@ def test_round_trip_and_fingerprint():
         ("train.steps=[1,2]", "train.steps"),
         ("seed=many", "seed"),
         ("seed", "expected section.key=value"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0, got -1"),
+        (f"seed={2**63}", f"seed: Input should be less than {2**63}, got {2**63}"),
         ("seed.x.y=3", "seed: Input should be a valid integer"),
         ("train.rate=[", "cannot read the value"),
     ],

@@ -74,7 +74,7 @@ class Config:
     """All settings of one run.
 
     Attributes:
-        seed: Every random choice follows from it.
+        seed: Every random choice follows from it; in [0, 2**63).
         test_scales: Shorter sides at inference, averaged over; none keeps the image's own size.
         test_flip: Average over the mirrored image, too.
         test_longest: Cap on the longer side at inference.
@@ -88,7 +88,7 @@ class Config:
     detection: DetectionConfig = DetectionConfig()
     train: TrainConfig = TrainConfig()
     icn: IcnConfig = IcnConfig()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     test_scales: tuple[Count, ...] = ()
     test_flip: bool = False
     test_longest: Count = 1200
