@@ -75,10 +75,12 @@ class ProposalStore(Mapping[str, np.ndarray]):
         self._rows: dict[str, tuple[int, int, int, int]] = {}  # row group, row in it, height, width
         self._last: tuple[int, Any] | None = None  # the row group read last, for reading in order
         self._reading = threading.Lock()
+        self._is_store = False
         if not self.path.is_file():
             raise ProposalError(f"{self.path}: no such file; compute the proposals first")
         try:
             self._file = pq.ParquetFile(self.path, memory_map=True, page_checksum_verification=True)
+            self._is_store = _SETTINGS in (self._file.metadata.metadata or {})
             self._index()
         except ProposalError:
             raise
@@ -146,10 +148,9 @@ class ProposalStore(Mapping[str, np.ndarray]):
         if not self._file.schema_arrow.equals(SCHEMA):
             names = ", ".join(self._file.schema_arrow.names)
             raise self._damaged(f"expected the columns {', '.join(SCHEMA.names)}, got {names}")
-        text = (self._file.metadata.metadata or {}).get(_SETTINGS)
-        if text is None:
-            raise self._damaged("has no settings, so it is no proposal store")
-        self.settings = json.loads(text)
+        if not self._is_store:
+            raise self._damaged("has no settings")
+        self.settings = json.loads(self._file.metadata.metadata[_SETTINGS])
         columns = ["name", "height", "width"]
         table = self._file.read(columns=columns, use_threads=False)
         values = zip(*(table.column(column).to_pylist() for column in columns), strict=True)
@@ -176,6 +177,8 @@ class ProposalStore(Mapping[str, np.ndarray]):
             return self._last[1]
 
     def _damaged(self, what: str) -> ProposalError:
+        if not self._is_store:  # it may be anything: nobody is told to delete it
+            return ProposalError(f"{self.path}: is no proposal store: {what}")
         return ProposalError(f"{self.path}: {what}; delete the file to compute it again")
 
 

@@ -120,9 +120,11 @@ def test_a_write_that_fails_leaves_the_old_file(store):
     ],
 )
 def test_damaged_file(store, damage):
+    """Without its end nothing tells that it was a store: it may be a checkpoint."""
     store.path.write_bytes(damage(store.path.read_bytes()))
-    with pytest.raises(ProposalError, match="delete the file to compute it again"):
+    with pytest.raises(ProposalError, match="is no proposal store: ") as error:
         ProposalStore.open(store.path)
+    assert "delete" not in str(error.value)
 
 
 def test_a_changed_byte_is_noticed(store):
@@ -144,13 +146,24 @@ def test_a_changed_byte_is_noticed(store):
 )
 def test_other_parquet_files(tmp_path, table):
     pq.write_table(table, tmp_path / "x.parquet")
-    with pytest.raises(ProposalError, match="expected the columns name, height, width, boxes"):
+    with pytest.raises(ProposalError, match="no proposal store: expected the columns name, heig"):
         ProposalStore.open(tmp_path / "x.parquet")
+
+
+def test_a_store_of_which_something_is_wrong(tmp_path, store):
+    table = pq.read_table(store.path)
+    for wrong, says in (
+        (table.drop_columns(["width"]), "expected the columns"),
+        (pa.concat_tables([table, table]), "'i0' is there twice"),
+    ):
+        pq.write_table(wrong, tmp_path / "x.parquet")
+        with pytest.raises(ProposalError, match=f"{says}.*; delete the file to compute it again"):
+            ProposalStore.open(tmp_path / "x.parquet")
 
 
 def test_a_parquet_file_without_settings(tmp_path, store):
     pq.write_table(pq.read_table(store.path).replace_schema_metadata(None), tmp_path / "x.parquet")
-    with pytest.raises(ProposalError, match="has no settings"):
+    with pytest.raises(ProposalError, match="is no proposal store: has no settings"):
         ProposalStore.open(tmp_path / "x.parquet")
 
 
