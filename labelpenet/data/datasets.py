@@ -71,6 +71,7 @@ def list_dataset(
     *,
     split: str | None = None,
     classes: Sequence[str] | None = None,
+    tags: bool = True,
 ) -> Listing:
     """The images that a source names, whatever its format and wherever it is.
 
@@ -80,6 +81,8 @@ def list_dataset(
             folder of them.
         split: As in `load_dataset`.
         classes: As in `load_dataset`; archives need them.
+        tags: Whether the images' labels are wanted. Without, no image has any, whatever the source
+            says: they need not be among `classes`, and photos may lie beside folders of photos.
 
     Returns:
         The listing; that of a list or of archives is read while it is gone through.
@@ -89,6 +92,16 @@ def list_dataset(
     """
     if classes is not None:
         classes = checked_classes(classes)
+    if tags:
+        return _listing(source, split, classes, tags)
+    listing = _listing(source, split, None, tags)
+    entries = (replace(entry, labels=()) for entry in listing.entries)
+    return replace(listing, classes=tuple(classes or ()), entries=entries)
+
+
+def _listing(
+    source: str | os.PathLike[str], split: str | None, classes: Sequence[str] | None, tags: bool
+) -> Listing:
     if (archives := find_tars(str(source))) is not None:
         if split is not None:
             raise DatasetError(f"{source}: tar archives have no splits, got {split!r}")
@@ -102,7 +115,7 @@ def list_dataset(
         return read_voc(voc, split=split, classes=classes)
     if (coco := find_coco(path, split)) is not None:
         return read_coco(coco, classes=classes)
-    return read_folder(path, split=split, classes=classes)
+    return read_folder(path, split=split, classes=classes, tags=tags)
 
 
 def _read_file(path: AnyPath, split: str | None, classes: Sequence[str] | None) -> Listing:

@@ -21,7 +21,11 @@ STORE_FORMAT = "labelpenet label store"
 
 
 def read_folder(
-    source: AnyPath, *, split: str | None = None, classes: Sequence[str] | None = None
+    source: AnyPath,
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    tags: bool = True,
 ) -> Listing:
     """Reads root/<class>/….jpg, or root/<split>/<class>/….jpg; or photos that lie in root itself.
 
@@ -33,6 +37,7 @@ def read_folder(
         source: The folder.
         split: A folder in `source` to read instead of it.
         classes: The class names, in order; without them, the folders' names, sorted.
+        tags: Whether the folders are classes; where they are not, both kinds at once are read.
 
     Returns:
         The images; a name is the path below the folder without extension.
@@ -58,7 +63,7 @@ def read_folder(
         root = source / split
     files = _images(root)
     loose = sum("/" not in file for file in files)
-    if 0 < loose < len(files):
+    if tags and 0 < loose < len(files):
         raise DatasetError(
             f"{root}: holds {loose} photos beside folders of photos; expected one folder per class"
         )

@@ -154,7 +154,7 @@ def list_images(source: str | os.PathLike[str], *, split: str | None = None) -> 
         split: Part of it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        listing = list_dataset(source, split=split)
+        listing = list_dataset(source, split=split, tags=False)
         yield ImageList.write(Path(folder) / "images.arrow", listing)
 
 

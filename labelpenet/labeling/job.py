@@ -31,7 +31,7 @@ class LabelerSettings:
     Attributes:
         checkpoint: Of a trained cascade, or of an ICN, which takes neither module nor proposals.
         module: Which module answers; None is the last trained one.
-        use_tags: Whether the images' tags are taken as true.
+        use_tags: Whether the images' tags are taken as true; without, they are not looked at.
         proposals: A proposal store.
         device: Where the network runs.
         agreement: Whether modules 3 and 4 are compared, see Labeler.
@@ -107,7 +107,7 @@ def label_dataset(
     proposals = None if settings.proposals is None else Path(os.path.abspath(settings.proposals))
     checkpoint = Path(os.path.abspath(settings.checkpoint))
     settings = replace(settings, checkpoint=checkpoint, proposals=proposals)
-    listing = list_dataset(source, split=split, classes=labeler.classes)
+    listing = list_dataset(source, split=split, classes=labeler.classes, tags=settings.use_tags)
     job = _job(labeler) | {"split": split}
     make: Callable[[], PhotoLabeler] = settings
     if options.engine is Engine.LOCAL and options.workers.count == 1:

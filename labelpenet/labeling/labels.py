@@ -57,7 +57,7 @@ class LabelledImage:
             `file_name`, which anyone may have written. To open it, ask `Labels.photo`.
         height: Of the image, in pixels.
         width: Of the image, in pixels.
-        tags: Class indices that the image was said to have.
+        tags: Class indices that the image was said to have; none where they were not looked at.
         module: The module of the cascade that answered, None where that is unknown.
         objects: In the order of the labels, the best score first where labelpenet wrote them.
     """

@@ -212,6 +212,20 @@ def test_a_store_among_its_photos_goes_on(work, checkpoint, tmp_path, place):
     assert "in 2 images" in " ".join(done.output.split())
 
 
+def test_folders_that_are_no_classes(work, checkpoint, tmp_path, main):
+    picture = next((work / "scenes" / "JPEGImages").iterdir())
+    (tmp_path / "photos" / "2020").mkdir(parents=True)
+    shutil.copy(picture, tmp_path / "photos" / "2020")
+    words = ("label", tmp_path / "photos", tmp_path / "out", "--checkpoint", checkpoint)
+    status, lines = main(*words)
+    assert status == 2
+    assert "unknown label '2020'" in lines[-1]
+    assert main(*words, "--no-tags")[0] == 0
+    (image,) = open_labels(tmp_path / "out")
+    assert (image.name, image.tags) == (f"2020/{picture.stem}", ())
+    assert main(*words, "--no-tags")[0] == 0  # goes on
+
+
 def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, monkeypatch):
     from labelpenet.labeling import shard
 

@@ -12,7 +12,14 @@ from data.archives import archive, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelpenet.data import DatasetError, ImageError, ImageList, list_dataset, load_image
+from labelpenet.data import (
+    DatasetError,
+    ImageError,
+    ImageList,
+    list_dataset,
+    list_images,
+    load_image,
+)
 from labelpenet.data.entries import Entry, Listing
 
 CLASSES = ("cat", "dog")
@@ -104,6 +111,37 @@ def test_sources(place, tmp_path, kind):
         assert (load_image(str(one.path)) == image).all()  # as a label store names it
     again = ImageList.write(tmp_path / "again", list_dataset(source, classes=CLASSES))
     assert again.digest() == images.digest()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_that_are_not_wanted_do_not_matter(place, tmp_path, kind):
+    files, name, tags = KINDS[kind]
+    root = place(files)
+    source = f"{root}/{name}" if name else root
+    listing = list_dataset(source, classes=["zebra"], tags=False)
+    assert listing.classes == ("zebra",)
+    images = ImageList.write(tmp_path / "list", listing)
+    assert {one.name: one.labels for one in images} == dict.fromkeys(tags, ())
+
+
+def test_the_digest_of_a_list_without_labels(place, tmp_path):
+    """Tags that are not wanted may change between two runs of a job."""
+    digests = set()
+    for label in (b"cat", b"2020", b""):
+        root = place({"list.csv": b"image,labels\na.png," + label + b"\n"})
+        listing = list_dataset(f"{root}/list.csv", classes=CLASSES, tags=False)
+        digests.add(ImageList.write(tmp_path / "list", listing).digest())
+    assert len(digests) == 1
+
+
+def test_photos_beside_folders_of_photos(place):
+    root = place({"a.png": png(0), "2020/b.png": png(1)})
+    with pytest.raises(DatasetError, match="beside folders of photos"):
+        list_dataset(root, classes=CLASSES)
+    listing = list_dataset(root, classes=CLASSES, tags=False)
+    assert [entry.name for entry in listing.entries] == ["2020/b", "a"]
+    with list_images(root) as images:
+        assert len(images) == 2
 
 
 def test_images_that_are_not_there_are_noticed_when_they_are_loaded(place, tmp_path):
