@@ -13,6 +13,7 @@ from rich.console import Console
 
 from labelpenet import __version__
 from labelpenet.data import ProposalStore, list_dataset
+from labelpenet.data.locations import located
 from labelpenet.engines import Engine
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.icn.model import ICN
@@ -101,7 +102,11 @@ def label_dataset(
         split: Part of the source.
         options: How to run it.
         console: Where progress goes; None is silent.
+
+    Raises:
+        ValueError: `out` is the source's folder, or what label_images says.
     """
+    _check_apart(source, split, out)
     labeler = settings.labeler()
     # workers may be elsewhere
     proposals = None if settings.proposals is None else Path(os.path.abspath(settings.proposals))
@@ -118,6 +123,14 @@ def label_dataset(
 
     del labeler
     return label_images(make, listing, out, job=job, options=options, console=console)
+
+
+def _check_apart(source: str | os.PathLike[str], split: str | None, out: Path) -> None:
+    """The next run would take a store's own files for photos; in a folder below it does not."""
+    folder = located(source)
+    folders = [folder] if split is None else [folder, folder / split]
+    if out.resolve() in [path.resolve() for path in folders if isinstance(path, Path)]:
+        raise ValueError(f"{out}: expected another folder than that of the photos, or one in it")
 
 
 def _of_photos(labeler: Labeler | IcnLabeler) -> PhotoLabeler:

@@ -212,6 +212,21 @@ def test_a_store_among_its_photos_goes_on(work, checkpoint, tmp_path, place):
     assert "in 2 images" in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize("split", [None, "some"])
+def test_a_store_is_not_the_folder_of_its_photos(checkpoint, tmp_path, main, split):
+    """It could not go on: its pictures would be photos to label."""
+    photos = tmp_path / (split or "")
+    photos.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 48)).save(photos / "a.png")
+    (tmp_path / "link").symlink_to(photos)
+    more = () if split is None else ("--split", split)
+    for out in (photos, tmp_path / "link"):
+        status, lines = main("label", tmp_path, out, "--checkpoint", checkpoint, *more)
+        assert status == 2
+        assert "expected another folder than that of the photos" in lines[-1]
+    assert [path.name for path in photos.iterdir() if path.name != "link"] == ["a.png"]
+
+
 def test_folders_that_are_no_classes(work, checkpoint, tmp_path, main):
     picture = next((work / "scenes" / "JPEGImages").iterdir())
     (tmp_path / "photos" / "2020").mkdir(parents=True)
