@@ -55,6 +55,12 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def identity(self) -> str:
+        """A hash of all that `check_same` compares."""
+        plain = {key: value for key, value in self._plain().items() if key != "complete"}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
     def paint_score(self) -> float:
         """Of the job's settings; 0 where they have none."""
         score: Any = self.job

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from labelpenet.data.image_list import ImageList
 from labelpenet.engines import ONE, Engine, Workers, run
 from labelpenet.files import OutputError, writing
 from labelpenet.labeling.entries import check_classes
+from labelpenet.labeling.in_hand import end_notes, keep_notes
 from labelpenet.labeling.interrupt import interruptible
 from labelpenet.labeling.manifest import MANIFEST, Manifest
 from labelpenet.labeling.photos import PhotoLabeler
@@ -94,7 +94,8 @@ def label_images(
 
     The store grows by whole shards. After an interruption, a crash or a kill at any moment the
     same call goes on, and the store comes out as if nothing had happened. An image that cannot be
-    read or labelled gets no row but a line of `errors.jsonl`: image, reason, exception. One for
+    read or labelled gets no row but a line of `errors.jsonl`: image, reason, exception. So does one
+    that was in hand alone when a process died, twice: in this call or in earlier ones. One for
     which memory does not suffice is tried at half and at a quarter of its size, and its row says
     so. A shard that cannot be written is left out, and done by the next run.
 
@@ -152,10 +153,10 @@ def label_images(
             batch=options.batch,
             loaders=options.loaders,
             min_quality=options.min_quality,
-            run=uuid4().hex,
             retry=options.retry_errors,
         )
         todo = _todo(work)
+        keep_notes(work.out, todo, manifest.identity)
         done = len(images) - sum(len(manifest.span(shard)) for shard in todo)
         tally = _Tally(out)
         write_errors(out, shard_numbers(out))  # without what a stopped run noted of shards not done
@@ -164,14 +165,18 @@ def label_images(
             with closing(results):  # ends the workers, whatever happens here
                 for _ in track(tally.take(results), "labels", len(images), console, done=done):
                     pass
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_resume(work)) from None
-        except OutputError as error:
-            raise OutputError(error.errno, f"{error}; {_resume(work)}") from error
+        except BaseException as error:
+            end_notes(work.out)  # the workers were ended here
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(_resume(work)) from None
+            if isinstance(error, OutputError):
+                raise OutputError(error.errno, f"{error}; {_resume(work)}") from error
+            raise
         remove_strays(out)  # of workers that died
         write_errors(out, shard_numbers(out), tally.unwritten)
         missing = manifest.shards - len(shard_numbers(out))
         if missing > len(tally.unwritten):
+            end_notes(work.out)
             raise KeyboardInterrupt(_resume(work))
         if not missing:
             replace(manifest, complete=True).write(out)

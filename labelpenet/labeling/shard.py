@@ -19,7 +19,7 @@ from labelpenet.data.image_list import ImageList, ListedImage
 from labelpenet.data.images import load_image
 from labelpenet.engines import WorkerDied
 from labelpenet.files import OutputError
-from labelpenet.labeling.in_hand import InHand
+from labelpenet.labeling.in_hand import DEATHS, InHand
 from labelpenet.labeling.manifest import Manifest
 from labelpenet.labeling.photos import (
     SCALES,
@@ -36,7 +36,6 @@ from labelpenet.types import Labelling
 
 T = TypeVar("T")
 _ADDING = threading.Lock()  # one for all: a Timing is pickled
-_DEATHS = 2  # of workers: over a shard, then images are taken one by one; over one, it is left out
 
 
 @dataclass
@@ -100,7 +99,6 @@ class LabelWork:
         batch: Photos that go through the network together.
         loaders: Threads that decode and propose.
         min_quality: Objects of a lower overall quality are left out.
-        run: A word that no other run has: what workers of this run died over is told by it.
         retry: Whether finished shards are gone through for the images that failed.
     """
 
@@ -112,7 +110,6 @@ class LabelWork:
     batch: int
     loaders: int
     min_quality: float
-    run: str
     retry: bool = False
 
     def start(self) -> Callable[[int], ShardResult]:
@@ -135,7 +132,7 @@ class _Worker:
         unwritten = None
         try:
             with (
-                InHand(self.work.out, shard, self.work.run) as hand,
+                InHand(self.work.out, shard, self.work.manifest.identity) as hand,
                 writing_shard(self.work.out, shard, self.work.manifest.classes) as writer,
             ):
                 rows = self._rows(span, self._kept(shard), hand, timing)
@@ -160,8 +157,11 @@ class _Worker:
     def _rows(
         self, span: range, kept: dict[str, Row], hand: InHand, timing: Timing
     ) -> Iterator[Row]:
-        """The rows of a shard in order; a few images are under way at any time."""
-        careful = hand.deaths >= _DEATHS
+        """The rows of a shard in order; a few images are under way at any time.
+
+        Only one is where a process died over this shard: the next death tells which image it was.
+        """
+        careful = hand.deaths > 0
         batch = 1 if careful else self.work.batch
         load = partial(self._load, kept=kept, timing=timing, hand=hand if careful else None)
         encode = partial(self._encode, timing=timing)
@@ -171,8 +171,11 @@ class _Worker:
                 with timing.stage("network"):
                     self._network(group)
                 rows += [self.writer.submit(encode, one) for one in group]
-                while len(rows) > 2 * batch:
-                    yield timing.waiting("rows", rows.popleft().result)
+                while len(rows) > (0 if careful else 2 * batch):
+                    row = timing.waiting("rows", rows.popleft().result)
+                    if careful:
+                        hand.put_down()
+                    yield row
         while rows:
             yield timing.waiting("rows", rows.popleft().result)
 
@@ -181,7 +184,7 @@ class _Worker:
     ) -> _Under:
         """Decodes and proposes; in a loading thread.
 
-        With `hand`, workers died over this shard: every image is noted, and what they died over
+        With `hand`, processes died over this shard: every image is noted, and what they died over
         is left out.
         """
         one = _Under(number, self.work.images[number])
@@ -189,8 +192,10 @@ class _Worker:
             one.row = kept[one.image.name]
             return one
         if hand is not None:
-            if hand.died_over(number) >= _DEATHS:
-                one.error = WorkerDied("workers died over it")
+            deaths = hand.died_over(number)
+            if deaths >= DEATHS:
+                why = "killed, as where memory does not suffice, or crashed"
+                one.error = WorkerDied(f"the process died {deaths} times over it: {why}")
                 return one
             hand.take(number)
         try:

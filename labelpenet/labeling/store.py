@@ -176,8 +176,8 @@ def writing_shard(out: Path, number: int, classes: Sequence[str]) -> Iterator[Sh
 
 
 def remove_strays(out: Path) -> None:
-    """Deletes what killed runs left half written, and their notes."""
-    for path in (out / SHARDS).glob(".*"):
+    """Deletes what killed runs left half written; their notes stay, see `in_hand`."""
+    for path in (out / SHARDS).glob(".*.tmp"):
         with suppress(OSError):
             path.unlink()
 

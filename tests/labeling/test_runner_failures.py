@@ -3,16 +3,16 @@
 import errno
 import os
 import signal
+import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from labeling.scenes import each, errors, files, label
 
 from labelpenet.files import OutputError
-from labelpenet.labeling import open_labels, runner
-from labelpenet.labeling.in_hand import InHand
+from labelpenet.labeling import open_labels, shard
+from labelpenet.labeling.in_hand import InHand, end_notes
 from labelpenet.labeling.manifest import Manifest
 from labelpenet.labeling.store import Shard, shard_numbers, shard_path
 from labelpenet.types import Labelling
@@ -99,29 +99,103 @@ def test_an_image_that_never_fits_is_left_out(run, tmp_path, error):
     assert (row["image"], row["exception"]) == ("a/02", error.__name__)
 
 
-@pytest.mark.parametrize(("deaths", "left_out"), [(1, []), (3, []), (4, ["a/03"])])
-def test_what_workers_died_over_is_left_out(run, tmp_path, monkeypatch, deaths, left_out):
-    """The engine starts a shard again; here the notes of dead workers are there already.
+@pytest.fixture
+def begun(run, tmp_path):
+    """A store of which nothing is labelled, and the note of its second shard."""
 
-    Two that did it as always, then two that took images one by one and died over the same one.
-    """
-    monkeypatch.setattr(runner, "uuid4", lambda: SimpleNamespace(hex="run"))
-    monkeypatch.setattr(runner, "remove_strays", lambda out: None)
-    out = tmp_path / "out"
-    for taken in ([], [], [2, 3], [2, 3])[:deaths]:
-        hand = InHand(out, 1, "run").__enter__()
-        for number in taken:
-            hand.take(number)
-        os.close(hand._file)  # as a death does
+    def function(image, tags, name):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", each(function)[0])
+    identity = Manifest.read(tmp_path / "out").identity
+    return tmp_path / "out", lambda: InHand(tmp_path / "out", 1, identity)
+
+
+def die(hand, *taken):
+    """A process that takes images one by one and dies over the last one."""
+    hand.__enter__()
+    for number in taken:
+        hand.take(number)
+    os.close(hand._file)
+
+
+@pytest.mark.parametrize(("deaths", "left_out"), [(1, []), (2, []), (3, ["a/03"])])
+def test_what_processes_died_over_is_left_out(run, begun, tmp_path, deaths, left_out):
+    """One that did the shard as always, then two that died over the same image."""
+    out, hand = begun
+    for taken in ([], [2, 3], [2, 3])[:deaths]:
+        die(hand(), *taken)
     make, seen = each()
     run(out, make, batch=2)
     assert seen == [f"a/0{i}" for i in range(5) if f"a/0{i}" not in left_out]
     assert [row["image"] for row in errors(out)] == left_out
-    assert all(row["exception"] == "WorkerDied" for row in errors(out))
+    for row in errors(out):
+        assert row["exception"] == "WorkerDied"
+        assert row["reason"].startswith("the process died 2 times over it: killed")
     assert not list((out / "labels").glob(".*"))
-    if not left_out:
-        run(tmp_path / "whole")
-        assert files(out) == files(tmp_path / "whole")
+    if left_out:  # the deaths are forgotten then
+        assert run(out, make, retry_errors=True).errors == 0
+    run(tmp_path / "whole")
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_what_is_in_hand_at_a_good_end_is_not_to_blame(run, begun):
+    """Ctrl-C neither adds a death nor forgets one."""
+    out, hand = begun
+    die(hand(), 3)
+
+    def function(image, tags, name):
+        if name == "a/03":
+            raise KeyboardInterrupt
+        return label(image, tags, name)
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(out, each(function)[0])
+    with hand() as note:
+        assert (note.deaths, note.died_over(3)) == (1, 1)
+
+
+def test_workers_that_are_ended_are_not_to_blame(begun):
+    out, hand = begun
+    die(hand(), 2)
+    end_notes(out)  # nothing was known before: it goes
+    assert not list((out / "labels").glob(".*"))
+    die(hand(), 2)
+    die(hand(), 2)
+    end_notes(out)
+    with hand() as note:
+        assert (note.deaths, note.died_over(2)) == (1, 1)
+
+
+def test_notes_of_another_job_say_nothing(run, begun):
+    out, _ = begun
+    for _ in range(3):
+        die(InHand(out, 1, "another"), 3)
+    assert run(out).errors == 0
+    assert not list((out / "labels").glob(".*"))
+
+
+def test_while_images_are_taken_one_by_one_the_row_is_made_before_the_next(run, begun, monkeypatch):
+    """A death over a row would be the next image's otherwise."""
+    out, hand = begun
+    die(hand())
+    course, real, take = [], shard.make_row, InHand.take
+
+    def slow(image, *arguments, **options):
+        time.sleep(0.05)
+        course.append(image.name)
+        return real(image, *arguments, **options)
+
+    def noted(self, number):
+        course.append(number)
+        take(self, number)
+
+    monkeypatch.setattr(shard, "make_row", slow)
+    monkeypatch.setattr(InHand, "take", noted)
+    run(out)
+    assert course[2:6] == [2, "a/02", 3, "a/03"]
 
 
 def test_interruption_says_how_to_go_on(run, tmp_path):
