@@ -60,6 +60,7 @@ def run(
     engine: Engine = Engine.LOCAL,
     workers: Workers = ONE,
     stopped: Callable[[], bool] = lambda: False,
+    blamed: Callable[[int], int] = lambda task: 0,
 ) -> Generator[tuple[int, R], None, None]:
     """Does every task once and yields (task, result) as they are finished, in any order.
 
@@ -69,6 +70,9 @@ def run(
         engine: Where.
         workers: By how many.
         stopped: Asked before a task is begun; once it says yes, those under way are finished.
+        blamed: Asked for a task over which a worker died: how much the work has found that kills
+            workers, and will leave out. Only deaths that do not add to it are counted against
+            the task.
 
     Raises:
         ValueError: `workers.count` is below 1, or Ray is asked for and not installed.
@@ -94,4 +98,4 @@ def run(
     if workers.count == 1:
         yield from run_here(work, tasks, stopped)
     else:
-        yield from run_in_processes(work, tasks, workers, stopped)
+        yield from run_in_processes(work, tasks, workers, stopped, blamed)

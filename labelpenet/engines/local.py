@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from labelpenet.engines import Work, WorkerDied, Workers
 
 R = TypeVar("R")
-_MOST_DEATHS = 16  # over one task; the labelling job leaves out an image after a few
+_MOST_DEATHS = 16  # over one task, without a cause that the work will leave out
 
 
 def run_here(
@@ -34,10 +34,14 @@ def run_here(
 
 
 def run_in_processes(
-    work: Work[R], tasks: Sequence[int], workers: Workers, stopped: Callable[[], bool]
+    work: Work[R],
+    tasks: Sequence[int],
+    workers: Workers,
+    stopped: Callable[[], bool],
+    blamed: Callable[[int], int],
 ) -> Iterator[tuple[int, R]]:
     """Each process takes the next task when it is done with one; one that dies is replaced."""
-    waiting, deaths = deque(tasks), Counter[int]()
+    waiting, deaths, causes = deque(tasks), Counter[int](), Counter[int]()
     pool: list[_Process[R]] = []
 
     def give_out() -> None:
@@ -57,7 +61,8 @@ def run_in_processes(
                 try:
                     result = process.take()
                 except EOFError:
-                    deaths[task] += 1
+                    before, causes[task] = causes[task], blamed(task)
+                    deaths[task] += causes[task] <= before
                     if deaths[task] > _MOST_DEATHS:
                         raise WorkerDied(
                             f"task {task}: {deaths[task]} workers died over it, the last one "

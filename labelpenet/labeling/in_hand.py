@@ -76,6 +76,17 @@ class InHand:
             os.write(self._file, _RECORD.pack(record))
 
 
+def blamed(out: Path, shard: int, job: str) -> int:
+    """Deaths over images of a shard, of which each counts DEATHS times at most.
+
+    It grows with a death over an image that will be left out for it, and not for ever.
+    """
+    with suppress(OSError):
+        deaths = _deaths([*_read(_note(out, shard, job)), _BEGIN])
+        return sum(min(count, DEATHS) for number, count in deaths.items() if number >= 0)
+    return 0
+
+
 def end_notes(out: Path) -> None:
     """After workers were ended on purpose: what they had in hand is not to blame."""
     for path in (out / SHARDS).glob(".*.hand"):

@@ -160,7 +160,14 @@ def label_images(
         done = len(images) - sum(len(manifest.span(shard)) for shard in todo)
         tally = _Tally(out)
         write_errors(out, shard_numbers(out))  # without what a stopped run noted of shards not done
-        results = run(work, todo, engine=options.engine, workers=options.workers, stopped=stopped)
+        results = run(
+            work,
+            todo,
+            engine=options.engine,
+            workers=options.workers,
+            stopped=stopped,
+            blamed=work.blamed,
+        )
         try:
             with closing(results):  # ends the workers, whatever happens here
                 for _ in track(tally.take(results), "labels", len(images), console, done=done):

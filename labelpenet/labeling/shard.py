@@ -19,7 +19,7 @@ from labelpenet.data.image_list import ImageList, ListedImage
 from labelpenet.data.images import load_image
 from labelpenet.engines import WorkerDied
 from labelpenet.files import OutputError
-from labelpenet.labeling.in_hand import DEATHS, InHand
+from labelpenet.labeling.in_hand import DEATHS, InHand, blamed
 from labelpenet.labeling.manifest import Manifest
 from labelpenet.labeling.photos import (
     SCALES,
@@ -115,6 +115,10 @@ class LabelWork:
     def start(self) -> Callable[[int], ShardResult]:
         """The function that labels a shard."""
         return _Worker(self, self.make()).label
+
+    def blamed(self, shard: int) -> int:
+        """See `in_hand.blamed`."""
+        return blamed(self.out, shard, self.manifest.identity)
 
 
 class _Worker:

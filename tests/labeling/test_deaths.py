@@ -6,6 +6,7 @@ import pytest
 from labeling.deadly_job import job
 from labeling.scenes import errors, files, listing
 
+from labelpenet.engines import WorkerDied, local
 from labelpenet.labeling import open_labels
 
 BAD = ("a/01", "a/02", "a/06")
@@ -45,3 +46,17 @@ def test_a_kill_or_two_blame_no_photo(start, photos, tmp_path):
     for out in ("out", "whole"):
         assert start(job, photos, tmp_path / out, ()) == 0
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.timeout(300)
+def test_bad_photos_alone_do_not_end_a_job_of_several_workers(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_MOST_DEATHS", 1)  # and each of them kills two
+    job(photos, tmp_path / "out", BAD, 2)
+    check(tmp_path / "out")
+
+
+@pytest.mark.timeout(300)
+def test_workers_that_die_at_their_start_end_the_job(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_MOST_DEATHS", 2)
+    with pytest.raises(WorkerDied, match=r"task [01]: 3 workers died over it, .*SIGKILL"):
+        job(photos, tmp_path / "out", ("*",), 2)

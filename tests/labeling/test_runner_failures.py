@@ -12,7 +12,7 @@ from labeling.scenes import each, errors, files, label
 
 from labelpenet.files import OutputError
 from labelpenet.labeling import open_labels, shard
-from labelpenet.labeling.in_hand import InHand, end_notes
+from labelpenet.labeling.in_hand import InHand, blamed, end_notes
 from labelpenet.labeling.manifest import Manifest
 from labelpenet.labeling.store import Shard, shard_numbers, shard_path
 from labelpenet.types import Labelling
@@ -167,6 +167,18 @@ def test_workers_that_are_ended_are_not_to_blame(begun):
     end_notes(out)
     with hand() as note:
         assert (note.deaths, note.died_over(2)) == (1, 1)
+
+
+def test_blame_grows_with_deaths_that_will_be_avoided_and_not_for_ever(begun):
+    out, hand = begun
+    identity = Manifest.read(out).identity
+    assert blamed(out, 1, identity) == 0
+    grown = []
+    for taken in ([], [2], [2, 3], [2], [2], [], [3]):
+        die(hand(), *taken)
+        grown.append(blamed(out, 1, identity))
+    assert grown == [0, 1, 2, 3, 3, 3, 4]
+    assert blamed(out, 1, "another") == 0
 
 
 def test_notes_of_another_job_say_nothing(run, begun):
