@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from labelpenet.labeling.store import (
     ERRORS,
     Failure,
     Shard,
+    locked,
     remove_strays,
     shard_numbers,
     shard_path,
@@ -36,9 +36,6 @@ from labelpenet.labeling.store import (
 )
 from labelpenet.labeling.summary import LabelSummary, summarize
 from labelpenet.progress import track
-
-if sys.platform != "win32":
-    import fcntl
 
 IMAGES = "images.arrow"
 _MOST_UNWRITTEN = 3  # shards in a row: then the disk is full, and not just for one
@@ -292,25 +289,3 @@ def _resume(work: LabelWork) -> str:
         f"{done} of {len(work.images)} images are in {work.out}; run the same command again to "
         "resume"
     )
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds the folder for this process; a crash lets go of it too.
-
-    Raises:
-        OutputError: Another process holds it.
-    """
-    with writing(out):
-        handle = os.open(out, os.O_RDONLY)
-    try:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"{out}: another job is writing into this folder") from None
-            except OSError:  # a file system without locks
-                pass
-        yield
-    finally:
-        os.close(handle)
