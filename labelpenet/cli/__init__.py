@@ -8,6 +8,7 @@ import typer
 
 from labelpenet.cli import labels, learning, tools  # each adds its commands
 from labelpenet.cli.app import Threads, app, console, plain
+from labelpenet.engines import WorkerDied
 
 __all__ = ["app", "console", "labels", "learning", "main", "tools"]
 
@@ -25,6 +26,6 @@ def main() -> None:
     """Runs the command; what the user can mend is one line, not a traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, WorkerDied) as error:
         console.print(f"[bold red]error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from labelpenet.data.entries import Listing
 from labelpenet.data.image_list import ImageList
-from labelpenet.engines import ONE, Engine, Workers, run
+from labelpenet.engines import ONE, Engine, WorkerDied, Workers, run
 from labelpenet.files import OutputError, writing
 from labelpenet.labeling.entries import check_classes
 from labelpenet.labeling.in_hand import end_notes, keep_notes
@@ -112,6 +112,7 @@ def label_images(
         DatasetError: The source cannot be listed.
         ValueError: A bad option, or a store of another job (JobMismatch).
         OutputError: `out` cannot be written, or several shards in a row could not.
+        WorkerDied: Workers die again and again, and no image is to blame.
         KeyboardInterrupt: With a message that tells how to go on. SIGINT finishes the shards in
             hand first; a second one does not.
 
@@ -175,6 +176,8 @@ def label_images(
                 raise KeyboardInterrupt(_resume(work)) from None
             if isinstance(error, OutputError):
                 raise OutputError(error.errno, f"{error}; {_resume(work)}") from error
+            if isinstance(error, WorkerDied):
+                raise WorkerDied(f"{error}; {_resume(work)}") from error
             raise
         remove_strays(out)  # of workers that died
         write_errors(out, shard_numbers(out), tally.unwritten)

@@ -13,7 +13,8 @@ from labeling.scenes import read_labels
 from PIL import Image
 
 from labelpenet.data import load_image
-from labelpenet.labeling import open_labels
+from labelpenet.engines import WorkerDied
+from labelpenet.labeling import open_labels, runner
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -265,3 +266,20 @@ def test_an_interruption_tells_how_to_go_on(work, checkpoint, tmp_path, main, mo
     status, _ = main(*words)
     assert status == 0
     assert len(read_labels(tmp_path)[1]) == 3
+
+
+def test_workers_that_die_are_one_line(work, checkpoint, tmp_path, main, monkeypatch):
+    def workers_die(*arguments, **options):
+        yield from ()
+        raise WorkerDied("task 0: 17 workers died over it, the last one by SIGKILL")
+
+    monkeypatch.setattr(runner, "run", workers_die)
+    out = tmp_path / "out"
+    words = ("label", work / "scenes", out, "--checkpoint", checkpoint, "--split", "test")
+    status, lines = main(*words, "--workers", 2)
+    assert status == 2
+    assert lines[-1] == (
+        "error: task 0: 17 workers died over it, the last one by SIGKILL; 0 of 3 images are in "
+        f"{out}; run the same command again to resume"
+    )
+    assert not any("Traceback" in line for line in lines)
