@@ -28,9 +28,16 @@ def peak_support(maps: Tensor, masks: Tensor) -> Tensor:
         >>> peak_support(maps, torch.tensor([[[True, False]], [[True, True]]])).tolist()
         [0.75, nan]
     """
-    mass = maps.double().flatten(1)
-    share: Tensor = (mass * masks.flatten(1)).sum(1) / mass.sum(1)  # 0 / 0 is NaN
-    return share.float()
+    share = torch.empty(len(maps), device=maps.device)
+    # one map at a time: in float64, all of them at full size would take most of a photo's memory.
+    # Two rows: torch splits the sum of a single one among its threads, and that rounds otherwise
+    both = torch.empty((2, maps[:1].numel()), dtype=torch.float64, device=maps.device)
+    for k, (one, mask) in enumerate(zip(maps.detach(), masks, strict=True)):
+        both[0] = one.flatten()
+        torch.mul(both[0], mask.flatten(), out=both[1])
+        whole, inside = both.sum(1)
+        share[k] = inside / whole  # 0 / 0 is NaN
+    return share
 
 
 def paired_iou(masks: Tensor, others: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from labeling.scenes import from_masks
+from largest_result import LargestResult
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
@@ -28,6 +29,24 @@ def test_peak_support():
     masks = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]]).bool()
     assert peak_support(maps, masks).tolist() == pytest.approx([0.7, 0, math.nan], nan_ok=True)
     assert peak_support(maps[:0], masks[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_peak_support_map_by_map_is_that_of_all_at_once(count, threads):
+    """Bit by bit, and in float64 two maps are there at a time."""
+    draw = torch.Generator().manual_seed(count)
+    maps = torch.rand((count, 201, 203), generator=draw) ** 8
+    maps[-1] *= count == 1  # a map of zeros beside others
+    masks = torch.rand(maps.shape, generator=draw) > 0.5
+    mass = maps.double().flatten(1)
+    once = ((mass * masks.flatten(1)).sum(1) / mass.sum(1)).float()  # in one thread
+    torch.set_num_threads(threads)
+    with LargestResult() as largest:
+        found = peak_support(maps, masks)
+    torch.set_num_threads(1)
+    assert torch.equal(found.view(torch.int32), once.view(torch.int32))
+    assert largest.bytes <= 2 * 8 * 201 * 203
 
 
 def test_paired_iou():
