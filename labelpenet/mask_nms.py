@@ -7,6 +7,8 @@ from torch import Tensor
 
 from labelpenet.types import Instances
 
+_PIXELS = 1 << 16  # multiplied at a time
+
 
 def mask_nms(instances: Instances, iou_threshold: float) -> Tensor:
     """Greedy NMS on masks, per class.
@@ -27,9 +29,8 @@ def mask_nms(instances: Instances, iou_threshold: float) -> Tensor:
         tensor([1])
     """
     assert instances.masks is not None
-    flat = instances.masks.flatten(1).float()
-    area = flat.sum(1)
-    shared = flat @ flat.T
+    shared = _shared(instances.masks.flatten(1))
+    area = shared.diagonal()
     iou = shared / (area[:, None] + area - shared).clamp(min=1)
     rivals = (iou > iou_threshold) & (instances.labels[:, None] == instances.labels)
     kept: list[int] = []
@@ -37,3 +38,12 @@ def mask_nms(instances: Instances, iou_threshold: float) -> Tensor:
         if not bool(rivals[i, kept].any()):
             kept.append(i)
     return torch.tensor(kept, dtype=torch.int64)
+
+
+def _shared(flat: Tensor) -> Tensor:
+    """Pixels [N, N] that masks [N, P] share; part by part, not all of them as numbers at once."""
+    shared = torch.zeros((len(flat), len(flat)), dtype=torch.float64, device=flat.device)
+    for part in flat.split(_PIXELS, 1):
+        numbers = part.float()
+        shared += numbers @ numbers.T
+    return shared.float()
