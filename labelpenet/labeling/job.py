@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from labelpenet import __version__
+from labelpenet.config import Attention
 from labelpenet.data import ProposalStore, list_dataset
 from labelpenet.data.locations import located
 from labelpenet.engines import Engine
@@ -23,6 +23,7 @@ from labelpenet.labeling.runner import DEFAULTS, Options, label_images
 from labelpenet.labeling.summary import LabelSummary
 from labelpenet.models.cascade import CASCADE
 from labelpenet.models.checkpoint import CheckpointError, method_of
+from labelpenet.models.download import sha256
 
 
 @dataclass(frozen=True)
@@ -141,17 +142,19 @@ def _of_photos(labeler: Labeler | IcnLabeler) -> PhotoLabeler:
 
 def _job(labeler: Labeler | IcnLabeler) -> dict[str, Any]:
     """What decides the labels."""
-    digest = hashlib.sha256(labeler.checkpoint.read_bytes()).hexdigest()
     common = {
         "labelpenet": __version__,
-        "checkpoint": digest[:16],
+        "checkpoint": sha256(labeler.checkpoint)[:16],
         "tags": "given" if labeler.use_tags else "guessed",
         "min score": labeler.min_score,
         "settings": labeler.config.to_dict(),
     }
     if isinstance(labeler, IcnLabeler):
         return common | {"method": ICN}
+    seen = labeler.config.calibration.attention is not Attention.EXCITATION
+    icn = labeler.config.icn.attention_checkpoint if seen else None
     return common | {
+        "attention checkpoint": None if icn is None else sha256(icn)[:16],
         "module": labeler.module,
         "compared with module": labeler._other,
         "proposals": None if labeler.proposals is None else dict(labeler.proposals.settings),

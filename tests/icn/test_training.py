@@ -20,6 +20,7 @@ from labelpenet.icn.training import IcnTrainer, train_icn
 from labelpenet.inference import Predictor
 from labelpenet.labeling import open_labels
 from labelpenet.labeling.job import LabelerSettings, label_dataset
+from labelpenet.labeling.manifest import JobMismatch
 from labelpenet.labeling.runner import Options
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
 from labelpenet.models.checkpoint import CheckpointError, method_of
@@ -211,6 +212,21 @@ def test_attention_of_calibration(kind, precision, run, scenes):
     cascade.config = config_from_dict(plain)
     with pytest.raises(CheckpointError, match="expected the classes"):
         Predictor(cascade)
+
+
+def test_labels_by_another_attention_are_another_job(run, scenes, tmp_path):
+    save_checkpoint(tmp_path / "cascade.pt", random_cascade(), 1)
+    seen = tmp_path / "icn.pt"
+    shutil.copy(run / "icn.pt", seen)
+    overrides = ("calibration.attention=prm", f"icn.attention_checkpoint={seen}")
+    settings = LabelerSettings(tmp_path / "cascade.pt", overrides=overrides)
+    label_dataset(scenes, tmp_path / "labels", settings, split="train")
+    icn, trained = load_icn(seen)
+    with torch.no_grad():
+        next(icn.parameters()).add_(0.1)
+    save_icn(seen, icn, trained)
+    with pytest.raises(JobMismatch, match="attention checkpoint"):
+        label_dataset(scenes, tmp_path / "labels", settings, split="train")
 
 
 def test_settings_change_what_is_compared():
