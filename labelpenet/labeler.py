@@ -10,18 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from rich.console import Console
 
 from labelpenet.config import Config
+from labelpenet.data.compute import ComputeResult, compute_proposals
 from labelpenet.data.entries import suggestion
+from labelpenet.data.image_list import ListedImage
 from labelpenet.data.images import as_image
 from labelpenet.data.proposals import ProposalStore
+from labelpenet.engines import Engine
 from labelpenet.inference import Predictor
 from labelpenet.models.cascade import load_checkpoint
 from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.ops import selective_search
 from labelpenet.quality import with_agreement
 from labelpenet.sample import Sample
-from labelpenet.types import Labelling
+from labelpenet.types import Dataset, Labelling
 from labelpenet.views import autocast
 
 Photo = np.ndarray | Image.Image | str | os.PathLike[str]
@@ -40,15 +44,31 @@ def propose(image: np.ndarray, config: Config) -> np.ndarray:
     return boxes[: settings.limit].numpy()
 
 
-def proposal_settings(config: Config) -> dict[str, object]:
-    """What the boxes of a proposal store depend on."""
+def store_proposals(
+    images: Dataset | Sequence[ListedImage],
+    path: Path,
+    config: Config,
+    *,
+    engine: Engine = Engine.LOCAL,
+    workers: int = 0,
+    console: Console | None = None,
+) -> ComputeResult:
+    """compute_proposals by `propose`: the store's settings are what its boxes depend on."""
     settings = config.proposals
-    return {
-        "preset": settings.preset,
-        "min_side": settings.min_side,
-        "limit": settings.limit,
-        "seed": config.seed,
-    }
+    return compute_proposals(
+        images,
+        path,
+        propose=lambda image: propose(image, config),
+        settings={
+            "preset": settings.preset,
+            "min_side": settings.min_side,
+            "limit": settings.limit,
+            "seed": config.seed,
+        },
+        engine=engine,
+        workers=workers,
+        console=console,
+    )
 
 
 class Labeler:

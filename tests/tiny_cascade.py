@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from labelpenet.config import Config, config_from_dict
-from labelpenet.data import ProposalStore, compute_proposals, load_dataset
-from labelpenet.labeler import proposal_settings, propose
+from labelpenet.data import ProposalStore, load_dataset
+from labelpenet.labeler import store_proposals
 from labelpenet.models.cascade import Cascade, load_checkpoint
 from labelpenet.types import Dataset
 
@@ -71,12 +71,7 @@ def saved_state(path: Path) -> dict[str, torch.Tensor]:
 def scene_data(folder: Path, config: Config) -> tuple[Dataset, ProposalStore]:
     """The training scenes of a folder and their proposals, computed into a file beside it."""
     dataset = load_dataset(folder, split="train")
-    result = compute_proposals(
-        dataset,
-        folder.parent / "proposals.parquet",
-        propose=lambda image: propose(image, config),
-        settings=proposal_settings(config),
-    )
+    result = store_proposals(dataset, folder.parent / "proposals.parquet", config)
     return dataset, ProposalStore.open(result.path)
 
 

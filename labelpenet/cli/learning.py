@@ -59,19 +59,13 @@ def proposals(
     A stopped run goes on where it was; bad images are listed in OUT.errors.jsonl.
     """
     from labelpenet.config import load_config
-    from labelpenet.data import compute_proposals, list_images
-    from labelpenet.labeler import proposal_settings, propose
+    from labelpenet.data import list_images
+    from labelpenet.labeler import store_proposals
 
     settings = load_config(config, overrides or ())
     with list_images(source, split=split) as images:
-        result = compute_proposals(
-            images,
-            out,
-            propose=lambda image: propose(image, settings),
-            settings=proposal_settings(settings),
-            engine=engine,
-            workers=workers,
-            console=console,
+        result = store_proposals(
+            images, out, settings, engine=engine, workers=workers, console=console
         )
     console.print(f"{result.computed} images computed, {result.kept} kept: {plain(result.path)}")
     if result.errors:

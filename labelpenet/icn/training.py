@@ -101,9 +101,9 @@ class IcnTrainer:
         if self.engine.processes > 1:
             raise ValueError("train --method icn: expected one process, got several")
         out.mkdir(parents=True, exist_ok=True)
-        same_run(out / "icn.json", _comparable(config), dataset, self.engine)
         torch.manual_seed(config.seed)
         self.icn, self.done = self._resume()
+        same_run(out / "icn.json", _comparable(config), dataset, self.engine)
         self.icn.to(self.engine.device)
         self.teacher = Teacher(self.icn, config, dataset)
 

@@ -17,7 +17,8 @@ def same_run(path: Path, config: Config, dataset: Dataset, engine: Engine) -> No
     """Writes down what a run starts with, or checks that it goes on with the same.
 
     Checkpoints know their settings and classes, but neither the state of a stage that was stopped
-    nor the labels that one module leaves to the next know the images.
+    nor the labels that one module leaves to the next know the images. A run that has not come to a
+    first checkpoint or state may start anew with others: there is nothing to go on from.
 
     Args:
         path: The run's file of it.
@@ -38,7 +39,7 @@ def same_run(path: Path, config: Config, dataset: Dataset, engine: Engine) -> No
         "images": len(dataset.records),
         "names and tags": names.hexdigest(),
     }
-    known = path.exists()
+    known = path.exists() and any(path.parent.glob("*.pt"))
     if known:
         try:
             then = json.loads(path.read_text(encoding="utf-8"))

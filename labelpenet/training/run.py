@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from labelpenet.config import Config
-from labelpenet.data import ProposalStore, check_for_training, compute_proposals, load_dataset
-from labelpenet.labeler import proposal_settings, propose
+from labelpenet.data import ProposalStore, check_for_training, load_dataset
+from labelpenet.labeler import store_proposals
 from labelpenet.models.backbones import build_backbone
 from labelpenet.report.training import LOSSES, write_training_page
 from labelpenet.training.engine import Engine
@@ -60,13 +60,7 @@ def train_cascade(
     if proposals is None:
         proposals = out / "proposals.parquet"
         if engine.rank == 0:
-            result = compute_proposals(
-                dataset,
-                proposals,
-                propose=lambda image: propose(image, config),
-                settings=proposal_settings(config),
-                console=console,
-            )
+            result = store_proposals(dataset, proposals, config, console=console)
             refuse([f"{e.name}: {e.reason}" for e in result.errors])
         engine.wait()
     trainer = Trainer(config, dataset, ProposalStore.open(proposals), out, console, engine)

@@ -75,9 +75,9 @@ class Trainer:
         self.engine = Engine(config) if engine is None else engine
         self.console = console if self.engine.rank == 0 else None
         out.mkdir(parents=True, exist_ok=True)
-        same_run(out / "cascade.json", config, dataset, self.engine)
         torch.manual_seed(config.seed)
         self.cascade, self.done = self._resume()
+        same_run(out / "cascade.json", config, dataset, self.engine)
         self.cascade.to(self.engine.device)
 
     @property

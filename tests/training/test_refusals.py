@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_changed_settings_are_refused(trained, config, data, section, values, me
 
 def test_other_classes_are_refused(trained, config, data):
     dataset = dataclasses.replace(data[0], classes=("box", "disk", "sun"))
-    with pytest.raises(CheckpointError, match=r"classes: \['box', 'disk', 'star'\] there"):
+    with pytest.raises(CheckpointError, match="other classes"):
         Trainer(config, dataset, data[1], trained)
 
 
@@ -89,8 +90,20 @@ def test_within_a_stage_too(stopped, data, change):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1}'])
 def test_a_broken_note_of_the_start_is_refused(tmp_path, config, data, text):
     (tmp_path / "cascade.json").write_text(text)
+    (tmp_path / "state.pt").touch()  # something to go on from
     with pytest.raises(CheckpointError, match=r"cascade\.json: expected what the run was"):
         Trainer(config, *data, tmp_path)
+
+
+def test_before_a_first_checkpoint_nothing_binds(trained, tmp_path, config, data):
+    """The start failed, or a checkpoint from elsewhere was refused: the next call may differ."""
+    Trainer(with_values(config, "train", rate=1e6), *data, tmp_path)
+    Trainer(config, *data, tmp_path)
+    shutil.copy(trained / "module1.pt", tmp_path)
+    (tmp_path / "cascade.json").unlink()
+    with pytest.raises(CheckpointError, match=r"module1\.pt: made with other settings"):
+        Trainer(with_values(config, "train", rate=1e6), *data, tmp_path)
+    assert Trainer(config, *data, tmp_path).done == 1
 
 
 def test_gradients_that_never_are_finite_end_the_training(tmp_path, config, data, monkeypatch):
