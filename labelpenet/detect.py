@@ -16,6 +16,7 @@ from labelpenet.calibration import (
     pictures,
     scale_to_one,
 )
+from labelpenet.config import Config
 from labelpenet.icn.attention import Attend
 from labelpenet.mask_confidence import mask_confidence, ranked_by_masks, with_box
 from labelpenet.mask_nms import mask_nms
@@ -40,8 +41,7 @@ class Detect:
         whole: Its whole-image classifier.
         attend: Attention in place of Excitation Backprop's; None is that.
         least: Objects of a lower score are left out, but for the best one of every tag.
-        teaching: Whether the objects are for a next module to learn from: their masks are then made
-            without `detection.box_share`, or they would grow from module to module.
+        config: The cascade's, or what it is for teaching.
     """
 
     def __init__(
@@ -50,14 +50,13 @@ class Detect:
         whole: WholeImage,
         attend: Attend | None,
         least: float,
-        teaching: bool,
+        config: Config,
     ) -> None:
-        self.config = cascade.config
+        self.config = config
         self.cascade = cascade
         self._whole = whole
         self._attend = attend
         self._least = least
-        self._box_share = 0.0 if teaching else cascade.config.detection.box_share
 
     def __call__(self, sample: Sample, number: int) -> Labelling:
         """The objects that one of the modules finds in an image."""
@@ -133,7 +132,7 @@ class Detect:
         tags = sample.tags or ()
         sure = sure_enough(found.scores, found.labels, self._least, tags).nonzero().flatten()
         found, confidence = found.at(sure), confidence[sure]
-        seen = with_box(confidence, found.boxes, self._box_share)
+        seen = with_box(confidence, found.boxes, rules.box_share)
         crf = self.config.calibration.crf
         masks, change = refine_masks(sample.image, seen, rules.mask_threshold, crf)
         quality = Quality.of(

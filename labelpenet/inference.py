@@ -24,17 +24,17 @@ class Predictor:
     Args:
         cascade: Trained up to the modules that will be asked for; put into evaluation mode.
         least: Objects of a lower score are left out, but for the best one of every tag.
-        teaching: Whether the objects are for a next module to learn from (see `Detect`).
+        teaching: Whether the objects are for a next module to learn from (`Config.for_teaching`).
     """
 
     def __init__(self, cascade: Cascade, least: float = 0.0, *, teaching: bool = False) -> None:
         self.cascade = cascade.eval()
-        self.config = cascade.config
+        self.config = cascade.config.for_teaching() if teaching else cascade.config
         self.device = next(cascade.parameters()).device
         self.whole = WholeImage(cascade)
         attend = icn_attention(self.config, cascade.classes, self.device)
         self.classify = Classify(cascade, attend, least)
-        self.detect = Detect(cascade, self.whole, attend, least, teaching)
+        self.detect = Detect(cascade, self.whole, attend, least, self.config)
 
     @torch.no_grad()
     def __call__(

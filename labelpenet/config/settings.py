@@ -5,6 +5,7 @@ Defaults are the paper's (VGG-16, Label-PEnet 4.2) where it names a value.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import typing
@@ -76,7 +77,7 @@ class Config:
     Attributes:
         seed: Every random choice follows from it; in [0, 2**63).
         test_scales: Shorter sides at inference, averaged over; none keeps the image's own size.
-        test_flip: Average over the mirrored image, too.
+        test_flip: Average over the mirrored image, too; labels that teach go without.
         test_longest: Cap on the longer side at inference.
         tag_scales: Shorter sides at which the whole-image classifier tells which classes are
             there, averaged over; small ones are what ImageNet taught. None takes the test scales.
@@ -104,6 +105,15 @@ class Config:
             raise ValueError("detection needs test_boxes or search_boxes above 0")
         if detection.object_weight > detection.map_weight:
             raise ValueError("detection.object_weight is part of map_weight, and not above it")
+
+    def for_teaching(self) -> Config:
+        """Of the labels that a next module learns from: what answers alone add is left out.
+
+        That is `test_flip`, which would take training's time, and `detection.box_share`, with which
+        masks would grow from module to module.
+        """
+        detection = dataclasses.replace(self.detection, box_share=0.0)
+        return dataclasses.replace(self, detection=detection, test_flip=False)
 
     @property
     def uses_class_maps(self) -> bool:

@@ -43,7 +43,7 @@ def fit_fill(
     """
     config = cascade.config
     chosen = evenly(records, config.train.fill_images)
-    predictor = Predictor(cascade.for_inference())
+    predictor = Predictor(cascade.for_inference(), teaching=True)
     modules = [cast(SegmentationModule, predictor.cascade.module(number)) for number in numbers]
     weights = [torch.full_like(module.usual_fill, _PRIOR) for module in modules]
     totals = [weight * USUAL_FILL for weight in weights]

@@ -45,6 +45,16 @@ def test_it_is_the_mean_by_score_and_one_object_of_the_usual_fill(data, number, 
     assert others.tolist() == pytest.approx([0.6] * 3)
 
 
+def test_mirrored_images_do_not_change_it(data):
+    """What labels that teach are scored by is measured as they are made."""
+    fills = []
+    for flip in ("false", "true"):
+        cascade = random_cascade(*ALL, f"test_flip={flip}")
+        fit_fill(cascade, [3], data[0].records, data[1])
+        fills.append(cascade.refinement.usual_fill)
+    assert torch.equal(*fills)
+
+
 def test_training_measures_it_and_checkpoints_keep_it(data, tmp_path):
     config = tiny_config(*ALL)
     cascade = Trainer(config, *data, tmp_path / "run").run()

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tiny_cascade import random_cascade, saved_state, tiny_config
 
@@ -37,9 +38,10 @@ def test_module_4_starts_where_module_3_started(trained):
     assert moved < 0.5 * (end - before[key("refinement")]).norm()
 
 
-def test_no_module_learns_from_masks_with_a_share_of_their_box(tmp_path, trained, data):
-    """All of the box in answers changes nothing that is learned, forward or backward."""
-    config = tiny_config("detection.box_share=1")
+@pytest.mark.parametrize("setting", ["detection.box_share=1", "test_flip=true"])
+def test_no_module_learns_from_what_answers_alone_add(setting, tmp_path, trained, data):
+    """All of the box in masks, or mirrored images, change nothing that is learned in any stage."""
+    config = tiny_config(setting)
     Trainer(config, *data, tmp_path).run(5)
     for name in ("module4.pt", "forward_backward.pt"):
         before, after = saved_state(trained / name), saved_state(tmp_path / name)
