@@ -45,6 +45,21 @@ class TarMember(NamedTuple):
         return f"{_URL}{self.member}::{self.archive}"
 
 
+def member_of(source: str) -> tuple[str, str]:
+    """The name of a file in an archive and the archive, of the text of a TarMember.
+
+    Of any other text it is that text, and nothing.
+
+    Example:
+        >>> member_of(str(TarMember("x.tar", "a/b.png", 0, 9))), member_of("c.png")
+        (('a/b.png', 'x.tar'), ('c.png', ''))
+    """
+    if not source.startswith(_URL):
+        return source, ""
+    name, _, archive = source.removeprefix(_URL).partition("::")
+    return name, archive
+
+
 def source_suffix(source: str) -> str:
     """The suffix of an image file, named by its path, its URL or the text of a TarMember.
 
@@ -52,6 +67,4 @@ def source_suffix(source: str) -> str:
         >>> source_suffix("photos/a.jpg"), source_suffix(str(TarMember("x.tar", "a.png", 0, 9)))
         ('.jpg', '.png')
     """
-    if source.startswith(_URL):
-        source = source.removeprefix(_URL).partition("::")[0]
-    return PurePosixPath(source).suffix
+    return PurePosixPath(member_of(source)[0]).suffix

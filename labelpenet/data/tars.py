@@ -7,13 +7,16 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+import fsspec
 
 from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path
 from labelpenet.data.images import IMAGE_SUFFIXES
 from labelpenet.data.locations import AnyPath, listed, located, place_of
-from labelpenet.data.members import TarMember
+from labelpenet.data.members import TarMember, member_of
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_ARCHIVES = 1_000_000
@@ -71,6 +74,31 @@ def read_tars(
             raise _absent(archive)
     chosen = tuple(classes or ())
     return Listing(source, chosen, _entries(archives, chosen))
+
+
+class TarIndex:
+    """Where the files of the archive asked for last are: fsspec would list it for each of them."""
+
+    def __init__(self) -> None:
+        self._archive = ""
+        self._members: dict[str, TarMember] = {}
+
+    def find(self, url: str) -> TarMember | None:
+        """The file that the text of a TarMember names; None where there is none, or no archive.
+
+        Of files of one name it is the first, as in a listing.
+        """
+        name, archive = member_of(url)
+        if not archive:
+            return None
+        if archive != self._archive:
+            self._archive, self._members = archive, {}
+            # whatever is wrong with it, who opens the URL is told
+            with suppress(Exception), fsspec.open(archive, "rb") as file:
+                for found in _files(file):
+                    place = TarMember(archive, found.name, found.offset_data, found.size)
+                    self._members.setdefault(found.name, place)
+        return self._members.get(name)
 
 
 def _entries(archives: Sequence[AnyPath], classes: tuple[str, ...]) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from contextlib import suppress
@@ -20,7 +21,8 @@ from labelpenet.data.images import (
     image_size,
     load_image,
 )
-from labelpenet.data.members import source_suffix
+from labelpenet.data.members import TarMember, source_suffix
+from labelpenet.data.tars import TarIndex
 from labelpenet.files import OutputError, atomic_write, writing
 from labelpenet.labeling.labels import LabelledImage, Labels
 from labelpenet.safe_path import make_file_path
@@ -70,6 +72,7 @@ class PhotoFolder:
         self.how = how
         self.labels = labels
         self.images = images or Path()
+        self._index = TarIndex()
 
     def add(self, image: LabelledImage) -> None:
         """Puts the photo of one image there.
@@ -85,7 +88,7 @@ class PhotoFolder:
         path = make_file_path(self.folder, *os.path.splitext(photo_name(image)))
         source = self.labels.photo(image, self.images)
         if isinstance(source, str):
-            _download(source, path, image)
+            _download(source, self._index.find(source), path, image)
             return
         _check_size(source, image_size(source), image)
         in_place = _is_original(path, source.resolve())
@@ -105,10 +108,18 @@ def _check_size(source: Path | str, size: tuple[int, ...], image: LabelledImage)
         raise ImageError(source, f"is {size[1]} x {size[0]}, its labels are of {labelled}")
 
 
-def _download(url: str, path: Path, image: LabelledImage) -> None:
-    """Fetches a photo; what turns out to be none never gets the name of one."""
+def _download(url: str, member: TarMember | None, path: Path, image: LabelledImage) -> None:
+    """Fetches a photo; what turns out to be none never gets the name of one.
+
+    Args:
+        url: Of the photo.
+        member: Where in an archive that is, if it is known.
+        path: Where it goes.
+        image: Its labels.
+    """
     try:
-        with fsspec.open(url, "rb") as remote, atomic_write(path, binary=True) as file:
+        opened = fsspec.open(url, "rb") if member is None else io.BytesIO(member.read())
+        with opened as remote, atomic_write(path, binary=True) as file:
             shutil.copyfileobj(remote, file)
             file.flush()
             pixels = load_image(file.name)

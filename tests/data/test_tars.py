@@ -1,11 +1,13 @@
 """WebDataset archives: which of their files are images, and what is wrong with the others."""
 
+import tarfile
+
 import pytest
 from data.archives import archive, png
 
 from labelpenet.data import DatasetError, ImageError, ImageList, list_dataset, load_image
 from labelpenet.data.members import TarMember
-from labelpenet.data.tars import find_tars
+from labelpenet.data.tars import TarIndex, find_tars
 
 CLASSES = ("cat", "dog")
 PHOTOS = {f"{name}.png": png(i) for i, name in enumerate("abc")}
@@ -132,3 +134,33 @@ def test_ranges():
         find_tars("{2..1}.tar")
     with pytest.raises(DatasetError, match="first <= last"):
         find_tars("{0..99999999}.tar")
+
+
+def test_files_of_an_archive_are_found_by_one_listing(tmp_path, monkeypatch):
+    for name, count in (("x", 3), ("y", 2)):
+        content = {f"p/{i}.png": png(i) for i in range(count)}
+        (tmp_path / f"{name}.tar").write_bytes(archive(content))
+        with tarfile.open(tmp_path / f"{name}.tar", "a") as tar:  # the first of a name counts
+            tar.addfile(tarfile.TarInfo("p/0.png"))
+    listed = []
+    opened = tarfile.open
+    monkeypatch.setattr(tarfile, "open", lambda **given: listed.append(1) or opened(**given))
+    index = TarIndex()
+    for name, count in (("x", 3), ("y", 2)):
+        for i in range(count):
+            member = index.find(f"tar://p/{i}.png::{tmp_path}/{name}.tar")
+            assert member is not None
+            assert member.read() == png(i)
+            assert str(member) == f"tar://p/{i}.png::{tmp_path}/{name}.tar"
+        assert index.find(f"tar://p/{count}.png::{tmp_path}/{name}.tar") is None
+        assert index.find(f"{tmp_path}/{name}.tar") is None
+    assert len(listed) == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "text", "unknown"])
+def test_an_archive_that_cannot_be_listed_holds_nothing(tmp_path, damage):
+    path = tmp_path / "x.tar"
+    if damage == "text":
+        path.write_bytes(b"no archive" * 100)
+    place = f"nothing://{path}" if damage == "unknown" else path
+    assert TarIndex().find(f"tar://a.png::{place}") is None
