@@ -124,7 +124,8 @@ class Labeler:
         cascade, trained = load_checkpoint(checkpoint, overrides)
         if trained == 0 or (module is not None and not 1 <= module <= trained):
             has = f"modules 1 to {trained}" if trained else "no trained module"
-            raise CheckpointError(f"{checkpoint}: has {has}, asked for module {module}")
+            wanted = "one" if module is None else f"module {module}"
+            raise CheckpointError(f"{checkpoint}: has {has}, asked for {wanted}")
         if cascade.config.train.precision == "bf16":
             cascade.round_weights()
         self.module = trained if module is None else module

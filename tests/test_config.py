@@ -58,6 +58,15 @@ def test_round_trip_and_fingerprint():
         (f"seed={2**63}", f"seed: Input should be less than {2**63}, got {2**63}"),
         ("seed.x.y=3", "seed: Input should be a valid integer"),
         ("train.rate=[", "cannot read the value"),
+        ("seed=2020-13-45", "seed: Input should be a valid integer"),
+        ("seed=" + 5000 * "1", "cannot read the value"),
+        ("seed=" + 5000 * "[", "cannot read the value"),
+        ("train.rate=.inf", "train.rate: Input should be a finite number"),
+        ("icn.matching.alpha=.nan", "icn.matching.alpha: Input should be a finite number"),
+        ("train.scales=[]", "train.scales: Tuple should have at least 1 item"),
+        ("detection.anchor_sizes=[]", "detection.anchor_sizes: Tuple should have at least 1 item"),
+        ("detection.anchor_ratios=[]", "detection.anchor_ratios: Tuple should have at least 1"),
+        ("model.fc_width=99999999", "model.fc_width: Input should be less than or equal to 16384"),
     ],
 )
 def test_refused(override, message):
@@ -66,9 +75,24 @@ def test_refused(override, message):
     assert message in str(error.value)
 
 
+def test_numbers_and_what_looks_like_one():
+    config = load_config(
+        None,
+        ["train.steps=[1e1,2,3,4]", "train.rate=1E-4", "seed=010", "train.flip=no"],
+    )
+    assert config.train.steps == (10, 2, 3, 4)
+    assert (config.train.rate, config.seed, config.train.flip) == (1e-4, 10, False)
+    for name in ("123", "1e5", "nan", "infinity", "true", "a: b"):
+        assert str(load_config(None, [f'model.weights="{name}"']).model.weights) == name
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("a.yaml", "seed: 1\nseed: 2\n", "a.yaml: found the key 'seed' twice"),
+        ("a.yaml", "{[a]: 1}", "a.yaml: while constructing a mapping"),
+        ("a.yaml", "seed: " + 5000 * "1", "a.yaml: Exceeds the limit"),
+        ("a.yaml", "seed: " + 5000 * "[", "a.yaml: nested too deeply"),
         ("a.toml", "seed = ", "a.toml"),
         ("a.yaml", "- 1\n- 2\n", "expected sections of keys, got list"),
         ("a.ini", "", "expected a .toml, .yaml or .yml file or a preset (demo"),

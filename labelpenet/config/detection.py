@@ -67,8 +67,8 @@ class DetectionConfig:
             that it hardly believes in.
     """
 
-    anchor_sizes: tuple[Positive, ...] = (64.0, 128.0, 256.0)
-    anchor_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    anchor_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64.0, 128.0, 256.0)
+    anchor_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     rpn_batch: Count = 256
     rpn_positive_iou: Fraction = 0.7
     rpn_negative_iou: Fraction = 0.3

@@ -15,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from labelpenet.config.settings import Config
+from labelpenet.config.yaml12 import read_yaml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,7 +110,7 @@ def _read(source: str | Path) -> dict[str, Any]:
         elif path.suffix == ".toml":
             values = tomllib.loads(path.read_text("utf-8"))
         elif path.suffix in (".yaml", ".yml"):
-            values = yaml.safe_load(path.read_text("utf-8")) or {}
+            values = read_yaml(path.read_text("utf-8")) or {}
         else:
             names = ", ".join(presets())
             raise ConfigError(
@@ -117,8 +118,12 @@ def _read(source: str | Path) -> dict[str, Any]:
             )
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # TOML's and Unicode's are ValueErrors
         raise ConfigError(f"{source}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: expected sections of keys, got {type(values).__name__}")
     return values
@@ -126,15 +131,9 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 def _parse(text: str, override: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override {override!r}: cannot read the value") from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+        return read_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"override {override!r:.200}: cannot read the value") from None
 
 
 def _refuse_unknown(values: Any, cls: type, origin: str, where: tuple[str, ...]) -> None:

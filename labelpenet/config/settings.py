@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from labelpenet.config.bounds import STRICT, Count
+from labelpenet.config.bounds import STRICT, Count, Width
 from labelpenet.config.calibration import CalibrationConfig, Combine, GroupScore
 from labelpenet.config.detection import DetectionConfig
 from labelpenet.config.icn import IcnConfig
@@ -47,10 +47,10 @@ class ModelConfig:
 
     backbone: BackboneName = BackboneName.VGG16
     weights: Path | None = None
-    fc_width: Count = 4096
+    fc_width: Width = 4096
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    rpn_channels: Count = 512
-    mask_channels: Count = 256
+    rpn_channels: Width = 512
+    mask_channels: Width = 256
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -56,7 +56,7 @@ class TrainConfig:
             trunk was taught.
         stage5_rate: Factor on it for stage 5, and for the trunk where that learns too.
         decay_at: Share of the steps after which the rate drops to a tenth.
-        warmup: Steps over which the rate rises from zero.
+        warmup: Steps over which the rate rises from zero; at most a tenth of a stage's.
         weight_decay: On weights, not on biases.
         momentum: Of SGD.
         clip: Largest gradient norm.
@@ -76,7 +76,7 @@ class TrainConfig:
     forward_backward_steps: Annotated[int, Field(ge=0)] = 80_000
     forward_backward_rate: Positive = 1e-4
     batch: Count = 2
-    scales: tuple[Count, ...] = (480, 576, 688, 864, 1024)
+    scales: Annotated[tuple[Count, ...], Field(min_length=1)] = (480, 576, 688, 864, 1024)
     longest: Count = 1200
     flip: bool = True
     place_images: Annotated[int, Field(ge=0)] = 0

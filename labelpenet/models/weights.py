@@ -43,6 +43,8 @@ def why(error: Exception) -> str:
     """
     if isinstance(error, pickle.UnpicklingError):
         return "not a file of tensors alone, or damaged"
+    if isinstance(error, KeyError):  # its text is the key alone
+        return f"no entry {error}"
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

@@ -37,13 +37,15 @@ class Engine:
     def __init__(self, config: Config, device: str = "cpu") -> None:
         kind, _, index = device.partition(":")
         processes = int(os.environ.get("WORLD_SIZE", "1"))
-        for name in ("batch", "trunk_batch"):
+        for name in ("batch", "trunk_batch") if config.train.trunk_steps else ("batch",):
             batch = getattr(config.train, name)
             if batch % processes:
                 raise ValueError(
                     f"train.{name}: expected a multiple of the {processes} processes, got {batch}"
                 )
         usable_device(device)
+        if kind == "cpu":
+            index = ""  # torch's one CPU is cpu:0, and Lightning counts processes on it
         several = processes > 1
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         devices: int | list[int] = local if several or not index else [int(index)]
@@ -88,6 +90,15 @@ class Engine:
     def wait(self) -> None:
         """Until every process is here."""
         self.fabric.barrier()
+
+    def share(self, module: nn.Module) -> None:
+        """Every process gets the first one's parameters and buffers, bit for bit.
+
+        All compute the same, but for what a process's own generator draws and for rounding.
+        """
+        if self.processes > 1:
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of a tensor over the processes."""

@@ -131,20 +131,22 @@ class ForwardBackward:
 
     def _agreement(
         self, number: int, found: Sequence[Instances], examples: Sequence[Example]
-    ) -> float:
+    ) -> tuple[float, int]:
         """How well the labels of this phase for module `number` cover those of the forward one.
 
-        The mean best IoU, among labels of the same class, over the forward labels.
+        The sum of the best IoUs, among labels of the same class, of the forward labels, and how
+        many those are.
         """
-        best = []
+        total, count = 0.0, 0
         for instances, example in zip(found, examples, strict=True):
             before = self._forward_labels.get((example.record.name, number))
             if before is None or len(before) == 0:
                 continue
             iou = box_iou(before.boxes, instances.boxes)
             iou = iou * (before.labels[:, None] == instances.labels)
-            best.append(iou.amax(1) if len(instances) else torch.zeros(len(before)))
-        return float(torch.cat(best).mean()) if best else 0.0
+            total += float(iou.amax(1).sum()) if len(instances) else 0.0
+            count += len(before)
+        return total, count
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -66,19 +67,32 @@ class TrainingLog:
 
 
 def _cut(path: Path, stage: int, first: int) -> float:
-    """Drops the stage's rows behind step `first`; returns the seconds that it had taken by then."""
+    """Drops the stage's rows behind step `first`; returns the seconds that it had taken by then.
+
+    Rows that a full disk or a power cut has torn go, too: a log is no reason to lose a training.
+    """
     if not path.exists():
         return 0.0
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    kept = [r for r in rows if int(r["stage"]) != stage or int(r["step"]) <= first]
-    if len(kept) < len(rows):
+    text = path.read_bytes().decode("utf-8", "replace")
+    lines = text[: text.rfind("\n") + 1]
+    rows = list(csv.DictReader(io.StringIO(lines, newline="")))
+    kept = [r for r in rows if _is_whole(r)]
+    kept = [r for r in kept if int(r["stage"]) != stage or int(r["step"]) <= first]
+    if len(kept) < len(rows) or len(lines) < len(text) or not rows:
         with atomic_write(path) as out:
             writer = csv.DictWriter(out, COLUMNS)
             writer.writeheader()
             writer.writerows(kept)
     own = [float(r["seconds"]) for r in kept if int(r["stage"]) == stage]
     return max(own, default=0.0)
+
+
+def _is_whole(row: dict[str | None, Any]) -> bool:
+    try:
+        int(row["stage"]), int(row["step"]), float(row["value"]), float(row["seconds"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return None not in row  # more cells than columns
 
 
 def event_writer() -> Any:

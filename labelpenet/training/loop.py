@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from labelpenet.config import Config
 from labelpenet.files import atomic_write
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.models.detection import Losses
+from labelpenet.models.weights import why
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
 from labelpenet.training.errors import TrainingError
@@ -24,7 +27,7 @@ from labelpenet.training.log import TrainingLog
 from labelpenet.training.optimization import Groups, Stepper
 from labelpenet.types import ImageRecord
 
-Values = dict[str, float]
+Values = dict[str, tuple[float, int]]  # the sum of a figure for the log, and of how many
 _HOPELESS = 50  # steps in a row without a finite gradient
 STATE = "state.pt"  # in the run's folder: what a stage that was stopped goes on from
 
@@ -88,6 +91,7 @@ def run_stage(
     stepper = Stepper(stage.groups, config.train, stage.steps, engine, decay_at=stage.decay_at)
     state = out / STATE
     first = _load(state, stage, stepper, engine)
+    engine.share(stage.module)
     batches = _Batches(stage, config, engine, records)
     chief = engine.rank == 0
     events = out / "tensorboard" if config.train.tensorboard else None
@@ -105,9 +109,9 @@ def run_stage(
         rate, norm = stepper.rate, stepper.step()
         in_a_row = 0 if math.isfinite(norm) else in_a_row + 1
         lost += in_a_row > 0
-        means = _means(losses, engine)
+        means = _means(losses, engine) | _told(values, engine)
         if log is not None:
-            log.add(means | values | {"rate": rate, "gradient": norm})
+            log.add(means | {"rate": rate, "gradient": norm})
         done = step + 1
         pause = done == stage.steps or done % (stage.repeats * config.train.checkpoint_every) == 0
         if log is not None:
@@ -171,14 +175,38 @@ def stopped_within(out: Path, stage: int) -> bool:
     state = out / STATE
     if not state.exists():
         return False
-    content = torch.load(state, map_location="cpu", weights_only=True, mmap=True)
-    return bool(content["stage"] == stage)
+    with _readable(state):
+        content = torch.load(state, map_location="cpu", weights_only=True, mmap=True)
+        return bool(content["stage"] == stage)
 
 
-def _means(losses: Losses, engine: Engine) -> Values:
+def _means(losses: Losses, engine: Engine) -> dict[str, float]:
     """The losses over all processes, as numbers."""
     stacked: Tensor = engine.mean(torch.stack([value.detach() for value in losses.values()]))
     return dict(zip(losses, stacked.tolist(), strict=True))
+
+
+def _told(values: Values, engine: Engine) -> dict[str, float]:
+    """The figures over all processes; one that none of them could tell is left out."""
+    if not values:
+        return {}
+    sums = engine.mean(
+        torch.tensor(list(values.values()), dtype=torch.float64, device=engine.device)
+    )
+    return {
+        n: total / count for n, (total, count) in zip(values, sums.tolist(), strict=True) if count
+    }
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file does to its reader into one error that names it."""
+    try:
+        yield
+    except Exception as error:  # zip, pickle, keys and shapes
+        raise CheckpointError(
+            f"{path}: damaged ({why(error)}); delete it to begin its stage anew"
+        ) from None
 
 
 def _save(path: Path, stage: Stage, stepper: Stepper, step: int) -> None:
@@ -196,9 +224,10 @@ def _load(path: Path, stage: Stage, stepper: Stepper, engine: Engine) -> int:
     """Puts weights and optimiser where they were; the step to go on from, 0 for none."""
     if not path.exists():
         return 0
-    content: dict[str, Any] = torch.load(path, map_location=engine.device, weights_only=True)
-    if content["stage"] != stage.number:
-        return 0
-    stage.module.load_state_dict(content["weights"])
-    stepper.load_state(content["stepper"])
-    return int(content["step"])
+    with _readable(path):
+        content: dict[str, Any] = torch.load(path, map_location=engine.device, weights_only=True)
+        if content["stage"] != stage.number:
+            return 0
+        stage.module.load_state_dict(content["weights"])
+        stepper.load_state(content["stepper"])
+        return int(content["step"])

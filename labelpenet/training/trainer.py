@@ -94,6 +94,7 @@ class Trainer:
                 self._train_trunk()
             else:
                 self._train_modules(number)
+            self.engine.share(self.cascade)
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))
                 (self.out / STATE).unlink(missing_ok=True)

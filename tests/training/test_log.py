@@ -30,6 +30,31 @@ def test_rows_are_means(tmp_path):
     assert rows(tmp_path / "losses.csv") == expected
 
 
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        (lambda whole: b"", []),
+        (lambda whole: b"\0" * 40, []),
+        (lambda whole: b"a,b\r\n1,2\r\n", []),
+        (lambda whole: whole[: whole.index(b"\r")], []),  # of the header, half a line
+        (lambda whole: whole + b"1,40,lo", ["20", "40"]),
+        (lambda whole: whole[:-3], ["20"]),  # of its seconds, the first digits
+        (lambda whole: whole + b"1,60,loss\r\n", ["20", "40"]),
+        (lambda whole: whole + b"1,60,loss,0.3,1\xff\r\n", ["20", "40"]),
+        (lambda whole: whole + b"1,60,loss,0.3,1,2,60,loss,1,3\r\n", ["20", "40"]),
+    ],
+)
+def test_rows_that_are_torn_go(tmp_path, damage, left):
+    path = tmp_path / "losses.csv"
+    fill(TrainingLog(path, 1), 0, 40)
+    path.write_bytes(damage(path.read_bytes()))
+    fill(TrainingLog(path, 2), 0, 20)
+    assert [row[:3] for row in rows(path)] == [["1", step, "loss"] for step in left] + [
+        ["2", "20", "loss"]
+    ]
+    assert path.read_text().startswith("stage,step,name,value,seconds\n")
+
+
 def test_a_resumed_stage_drops_what_comes_after(tmp_path):
     path = tmp_path / "losses.csv"
     fill(TrainingLog(path, 1), 0, 40)

@@ -82,8 +82,8 @@ def compare_losses(folders, stages):
     assert one.keys() == two.keys()
     assert {stage for stage, _, _ in one} == stages
     for key, value in one.items():
-        if "agreement" not in key[2]:  # a figure for the log, of the first process's images
-            assert two[key] == pytest.approx(value, rel=1e-2, abs=1e-4), key
+        exact = key[0] in ("0", "1")  # later stages learn from labels, which leap
+        assert two[key] == pytest.approx(value, rel=1e-5 if exact else 1e-2, abs=1e-4), key
 
 
 def test_same_labels(runs):
@@ -100,8 +100,10 @@ def test_same_weights(runs, forward_backward):
         (forward_backward, "forward_backward.pt"),
     ):
         one, two = (load_checkpoint(out / name)[0].state_dict() for out in folders)
+        exact = name in ("module0.pt", "module1.pt")
         for key, value in one.items():
-            assert torch.allclose(value, two[key], rtol=1e-2, atol=1e-3), (name, key)
+            tolerance = {"rtol": 1e-5, "atol": 1e-6} if exact else {"rtol": 1e-2, "atol": 1e-3}
+            assert torch.allclose(value, two[key], **tolerance), (name, key)
 
 
 def test_the_first_process_computes_proposals(runs, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_cascade import saved_state, tiny_config
 
+from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.training.optimization import Stepper
 from labelpenet.training.targets import TargetStore
 from labelpenet.training.trainer import Trainer
@@ -129,3 +130,20 @@ def test_a_finished_run_is_left_alone(trained, config, data):
     trainer.run()
     assert trainer.done == 5
     assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "keys", "list", "shapes"])
+def test_a_damaged_state_is_named(tmp_path, data, damage):
+    config = tiny_config("train.trunk_steps=0", "train.forward_backward_steps=0")
+    trainer = Trainer(config, *data, tmp_path)
+    path = tmp_path / "state.pt"
+    weights = {"fc.fc6.weight": torch.zeros(2)}
+    torch.save({"stage": 1, "step": 1, "weights": weights, "stepper": {}}, path)
+    if damage in ("truncated", "text", "empty"):
+        whole = path.read_bytes()
+        path.write_bytes({"truncated": whole[:-100], "text": b"state", "empty": b""}[damage])
+    elif damage != "shapes":
+        torch.save({"a": 1} if damage == "keys" else [1], path)
+    with pytest.raises(CheckpointError, match=r"^.*state\.pt: damaged \(.+\); delete it") as caught:
+        trainer.run(1)
+    assert "\n" not in str(caught.value)
