@@ -2,7 +2,7 @@
 
     python -m benchmarks.ablations TRAIN DEV OUT -c voc-squeezenet --proposals train.parquet \\
         --dev-proposals dev.parquet --name voc12-mini-ablations [--only "no CRF"] [--until 1] \\
-        [--set KEY=VALUE]
+        [--set KEY=VALUE] [--device cuda]
 
 TRAIN is read for its tags alone, DEV has ground truth. Every row is a folder of OUT and goes on
 where a stopped run was. A row that differs behind module 1 alone starts from the full run's; with
@@ -21,14 +21,17 @@ from typing import Any
 from rich.console import Console
 
 from labelpenet.config import Config, load_config
-from labelpenet.data import ProposalStore
+from labelpenet.data import ProposalStore, load_dataset
 from labelpenet.files import atomic_write
 from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
+from labelpenet.training.resume import difference, refuse_changed
+from labelpenet.training.resume import settings_of as run_settings
 from labelpenet.training.run import train_cascade
 
 from .machine import describe
-from .rows import RESULTS, ROWS, evaluate_cascade, figures, markdown, settings_of
+from .rows import RESULTS, ROWS, evaluate_cascade, figures, known_images, markdown, settings_of
+from .tool import one_line_errors
 
 FULL = "full"
 # By name: the settings that differ from the full run's.
@@ -65,18 +68,27 @@ def settings(source: str | None, overrides: list[str], name: str) -> Config:
 
 
 def start_from(full: Path, out: Path, config: Config) -> None:
-    """Takes over the full run's module 1, under the settings of another run."""
+    """Takes over the full run's module 1, under the settings of another run.
+
+    Raises:
+        CheckpointError: They differ in what module 1 depends on.
+    """
     if (full / "module1.pt").exists() and not (out / "module1.pt").exists():
-        out.mkdir(parents=True, exist_ok=True)
         cascade, trained = load_checkpoint(full / "module1.pt")
+        changed = difference(run_settings(cascade.config), run_settings(config))
+        refuse_changed(
+            full / "module1.pt", [one for one in changed if not one.startswith(_BEHIND_MODULE_1)]
+        )
+        out.mkdir(parents=True, exist_ok=True)
         cascade.config = config
         save_checkpoint(out / "module1.pt", cascade, trained)
 
 
 def ladder(
-    folder: Path, source: Path, store: ProposalStore | None, until: int, console: Console
+    folder: Path, store: ProposalStore | None, options: argparse.Namespace, console: Console
 ) -> dict[str, dict[str, float]]:
     """The figures of every module of a run, of the cascade and of forward-backward."""
+    until = options.until
     modules = min(until, len(ROWS))
     rows = {}
     for checkpoint, suffix in (
@@ -85,13 +97,27 @@ def ladder(
     ):
         if suffix and (until <= len(ROWS) or not (folder / checkpoint).exists()):
             continue
-        labeler = Labeler(folder / checkpoint, use_tags=False, proposals=store, min_score=0)
-        answers = evaluate_cascade(labeler, source, console, modules=modules)
+        labeler = Labeler(
+            folder / checkpoint, options.device, use_tags=False, proposals=store, min_score=0
+        )
+        answers = evaluate_cascade(labeler, options.dev, console, options.dev_split, modules)
         for title, (found, seconds) in zip(ROWS, answers, strict=False):
             rows[title + suffix] = figures(found.result()) | {"s/image": seconds}
     return rows
 
 
+def table(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Of each training the last module, which a user would ask for, and that of the cascade."""
+    last = {}
+    for name, row in rows.items():
+        steps = row["ladder"]
+        if len(steps) > len(ROWS):
+            last[f"{name}, cascade only"] = steps[ROWS[-1]]
+        last[name] = list(steps.values())[-1]
+    return last
+
+
+@one_line_errors
 def main(arguments: list[str] | None = None) -> None:
     """Trains, evaluates and writes the table."""
     parser = argparse.ArgumentParser(
@@ -102,7 +128,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("-c", "--config")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    parser.add_argument("--split")
+    parser.add_argument("--split", help="part of TRAIN")
+    parser.add_argument("--dev-split", help="part of DEV")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; cpu by default")
     parser.add_argument("--proposals", type=Path)
     parser.add_argument("--dev-proposals", type=Path)
     parser.add_argument("--only", action="append", choices=list(ABLATIONS))
@@ -114,6 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     store = None if options.dev_proposals is None else ProposalStore.open(options.dev_proposals)
+    classes = load_dataset(options.train, split=options.split).classes
+    known_images(options.dev, classes, options.dev_split)  # what is wrong shows before a training
     rows: dict[str, Any] = {}
     for name in options.only or ABLATIONS:
         config = settings(options.config, options.overrides, name)
@@ -129,9 +159,10 @@ def main(arguments: list[str] | None = None) -> None:
             split=options.split,
             proposals=options.proposals,
             until=options.until,
+            device=options.device,
             console=console,
         )
-        steps = ladder(folder, options.dev, store, options.until, console)
+        steps = ladder(folder, store, options, console)
         rows[name] = {"ladder": steps, "seconds": time.monotonic() - began, "seed": config.seed}
     content = {
         "what": "each ablation's modules on the same photos, tags not used",
@@ -142,9 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     with atomic_write(options.results / f"{options.name}.json") as file:
         json.dump(content, file, indent=1)
-    # the last module of each is what a user would ask for
-    print(markdown({name: list(row["ladder"].values())[-1] for name, row in rows.items()}))
+    print(markdown(table(rows)))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

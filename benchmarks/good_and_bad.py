@@ -28,6 +28,8 @@ from labelpenet.labeling import open_labels
 from labelpenet.report.overlay import draw_instances
 from labelpenet.types import GroundTruth, Instances
 
+from .tool import one_line_errors, positive
+
 _HEIGHT = 200  # of a photo in the picture
 
 
@@ -93,6 +95,7 @@ def page(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     return np.concatenate(drawn, 1)
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> None:
     """Draws the picture."""
     parser = argparse.ArgumentParser(
@@ -102,18 +105,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("--split", help="part of SOURCE")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=8, help="cases of each kind")
+    parser.add_argument("--count", type=positive, default=8, help="cases of each kind")
     options = parser.parse_args(arguments)
+    if options.out.suffix.lower() not in (".jpg", ".png"):
+        parser.error(f"--out: expected a .jpg or .png file, got {options.out}")
     every = cases(options.labels, options.source, options.split)
     if not every:
         parser.error(f"{options.source}: expected photos with true masks that are labelled")
     classes = open_labels(options.labels).classes
-    best, worst = every[: options.count], every[: -options.count - 1 : -1]
+    count = min(options.count, max(len(every) // 2, 1))  # no photo is both
+    best, worst = every[:count], every[: -count - 1 : -1]
     drawn = page([[row(case, classes) for case in column] for column in (best, worst)])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(drawn).save(options.out, quality=85)
     for title, column in (("best", best), ("worst", worst)):
         print(title, *(f"{Path(str(c.path)).stem} {c.figure:.2f}" for c in column))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

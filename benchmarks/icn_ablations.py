@@ -35,6 +35,7 @@ from labelpenet.labeler import Labeler
 
 from .machine import describe
 from .rows import RESULTS, evaluate_module, figures, markdown, settings_of
+from .tool import one_line_errors
 
 FULL = "full"
 _EQUATION = ("icn.matching.score=equation",)
@@ -194,6 +195,7 @@ def _at_height(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, _HEIGHT)))
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> None:
     """Trains, evaluates and writes the table."""
     parser = argparse.ArgumentParser(
@@ -246,4 +248,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -15,6 +15,7 @@ import argparse
 import json
 import multiprocessing
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -36,13 +37,23 @@ from labelpenet.evaluation import (
 )
 from labelpenet.evaluation.files import dataset_truth
 from labelpenet.files import atomic_write
-from labelpenet.labeler import Labeler
+from labelpenet.labeler import Labeler, usable_device
 from labelpenet.models.cascade import load_checkpoint
 from labelpenet.models.download import sha256
 from labelpenet.training.targets import TargetStore
 
 from .machine import describe
-from .rows import RESULTS, ROWS, evaluate_cascade, figures, markdown, mean_rows, settings_of
+from .rows import (
+    RESULTS,
+    ROWS,
+    evaluate_cascade,
+    figures,
+    known_images,
+    markdown,
+    mean_rows,
+    settings_of,
+)
+from .tool import one_line_errors, positive
 
 # The checkpoints of a run that answer, and what their rows are called.
 STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
@@ -58,13 +69,21 @@ class Task:
     split: str | None
     overrides: tuple[str, ...]
     quiet: bool
+    device: str = "cpu"
     kept: Path | None = None
 
     def __call__(self) -> list[tuple[Evaluator, float]]:
         """Runs it, unless a run before kept the answer."""
         if self.kept is None:
             return self._run()
-        asked = (sha256(self.checkpoint), self.proposals, self.source, self.split, self.overrides)
+        asked = (
+            sha256(self.checkpoint),
+            self.proposals,
+            self.source,
+            self.split,
+            self.overrides,
+            self.device,
+        )
         path = self.kept / f"{self.checkpoint.parent.name}-{self.checkpoint.stem}.pickle"
         if path.exists():
             key, answer = pickle.loads(path.read_bytes())
@@ -83,6 +102,7 @@ class Task:
         store = None if self.proposals is None else ProposalStore.open(self.proposals)
         labeler = Labeler(
             self.checkpoint,
+            self.device,
             use_tags=False,
             proposals=store,
             overrides=self.overrides,
@@ -141,12 +161,34 @@ def handed_on(run: Path, train: Path, split: str | None = None) -> dict[str, flo
         path = run / f"targets{number}.parquet"
         if path.exists():
             store, evaluator = TargetStore.open(path), Evaluator(cascade.classes)
+            if missing := [name for name in store.names() if name not in truth]:
+                raise ValueError(f"{path}: labels of {missing[0]}, which is not in {train}")
             for name in store.names():
                 evaluator.add(name, store[name], truth[name])
             found[str(number)] = evaluator.result().means()["CorLoc"]
     return found
 
 
+def shared_stages(runs: Sequence[Path]) -> list[tuple[str, str]]:
+    """Those of STAGES that every run came to; what some lack is told.
+
+    Raises:
+        ValueError: There are none.
+    """
+    shared = []
+    for name, suffix in STAGES:
+        lacking = [str(run) for run in runs if not (run / name).exists()]
+        if not lacking:
+            shared.append((name, suffix))
+        elif len(lacking) < len(runs):
+            print(f"no rows of {name}, which is not in {', '.join(lacking)}", file=sys.stderr)
+    if not shared:
+        names = " or ".join(name for name, _ in STAGES)
+        raise ValueError(f"expected {names} in each of {', '.join(map(str, runs))}")
+    return shared
+
+
+@one_line_errors
 def main(arguments: list[str] | None = None) -> None:
     """Runs every module of every training and writes the tables."""
     parser = argparse.ArgumentParser(
@@ -165,14 +207,15 @@ def main(arguments: list[str] | None = None) -> None:
         default=[],
         help="section.key=value in place of the checkpoints' settings",
     )
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; cpu by default")
+    parser.add_argument("--workers", type=positive, default=1)
     parser.add_argument(
         "--kept",
         type=Path,
         help="folder for the answers of each checkpoint, from which a stopped run goes on\n"
         "(pickles: one of your own; empty it when code or data have changed)",
     )
-    parser.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap")
+    parser.add_argument("--samples", type=positive, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
     parser.add_argument("--note", default="", help="how the runs were made")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -180,7 +223,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.proposals and len(options.proposals) != len(options.runs):
         parser.error(f"--proposals: expected one for each of {len(options.runs)} runs")
     stores = options.proposals or [None] * len(options.runs)
-    stages = [s for s in STAGES if all((run / s[0]).exists() for run in options.runs)]
+    stages = shared_stages(options.runs)
+    cascade, _ = load_checkpoint(options.runs[0] / stages[0][0], options.overrides)
+    usable_device(options.device)
+    for store in options.proposals:
+        ProposalStore.open(store)
+    known_images(options.dev, cascade.classes, options.split)
+    handed: list[dict[str, float]] | None = None
+    if options.train is not None:
+        handed = [handed_on(run, options.train, options.train_split) for run in options.runs]
     titles = [title + suffix for _, suffix in stages for title in ROWS]
     tasks = [
         Task(
@@ -190,6 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.split,
             tuple(options.overrides),
             options.workers > 1,
+            options.device,
             options.kept,
         )
         for run, store in zip(options.runs, stores, strict=True)
@@ -212,7 +264,6 @@ def main(arguments: list[str] | None = None) -> None:
         for a, b in ends
     }
     means = {title: mean_rows(row) for title, row in rows.items()}
-    cascade, _ = load_checkpoint(options.runs[0] / stages[0][0], options.overrides)
     content: dict[str, Any] = {
         "what": "each module on the same photos, tags not used; means over the runs",
         "note": options.note,
@@ -226,10 +277,8 @@ def main(arguments: list[str] | None = None) -> None:
             for k, title in enumerate(titles)
         },
     }
-    if options.train is not None:
-        content["CorLoc of labels handed on"] = [
-            handed_on(run, options.train, options.train_split) for run in options.runs
-        ]
+    if handed is not None:
+        content["CorLoc of labels handed on"] = handed
     options.results.mkdir(parents=True, exist_ok=True)
     with atomic_write(options.results / f"{options.name}.json") as file:
         file.write(json.dumps(content, indent=1) + "\n")
@@ -238,9 +287,9 @@ def main(arguments: list[str] | None = None) -> None:
         for name, found in row.items():
             interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
             print(f"{step}: {name} {100 * found.difference:+.1f} {interval}, p {found.p_value:.3f}")
-    if options.train is not None:
-        print("CorLoc of labels handed on:", content["CorLoc of labels handed on"])
+    if handed is not None:
+        print("CorLoc of labels handed on:", handed)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

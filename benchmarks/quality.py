@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from labelpenet.evaluation.masks import class_mask_iou
 from labelpenet.files import atomic_write
 from labelpenet.labeling import open_labels
 from labelpenet.types import GroundTruth, Instances
+
+from .tool import one_line_errors
 
 IOU = 0.5
 FIGURES = ("overall", "peak_support", "crf_change", "agreement", "score_margin", "score")
@@ -97,7 +99,8 @@ def write(out: Path, curves: Mapping[str, Curve]) -> None:
         figure.savefig(file, format="svg")
 
 
-def main(arguments: list[str] | None = None) -> int:
+@one_line_errors
+def main(arguments: list[str] | None = None) -> None:
     """Reads, judges, writes and prints."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality",
@@ -109,24 +112,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split")
     parser.add_argument("--out", type=Path, default=Path("quality"), help="files to write")
     options = parser.parse_args(arguments)
-    try:
-        labels = open_labels(options.labels)
-        dataset = load_dataset(options.source, split=options.split, classes=labels.classes)
-        truth = dataset_truth(options.source, dataset)
-        found = ((image.name, image.instances()) for image in labels)
-        right, figures = judged(found, truth, len(labels.classes))
-        if not len(right):
-            raise ValueError(f"{options.labels}: no label is of an image with ground truth")
-        curves = {name: curve(right, values) for name, values in figures.items()}
-        curves = {name: points for name, points in curves.items() if len(points[0])}
-        write(options.out, curves)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    labels = open_labels(options.labels)
+    dataset = load_dataset(options.source, split=options.split, classes=labels.classes)
+    truth = dataset_truth(options.source, dataset)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("needs the extra: pip install 'labelpenet[bench]'")
+    found = ((image.name, image.instances()) for image in labels)
+    right, figures = judged(found, truth, len(labels.classes))
+    if not len(right):
+        raise ValueError(f"{options.labels}: no label is of an image with ground truth")
+    curves = {name: curve(right, values) for name, values in figures.items()}
+    curves = {name: points for name, points in curves.items() if len(points[0])}
+    write(options.out, curves)
     print(f"{len(right)} labels, {right.mean():.3f} of them right; mean over all shares kept:")
     for name, (shares, precision, _) in curves.items():
         print(f"  {name:14} {area(shares, precision):.3f}")
-    return 0
 
 
 def _figure(instances: Instances, name: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from labelpenet.evaluation.files import dataset_truth
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.labeler import Labeler
 from labelpenet.progress import track
+from labelpenet.types import Dataset, GroundTruth
 from labelpenet.views import autocast
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,12 +25,26 @@ ROWS = ("classification", "detection", "refinement", "segmentation")
 _FILES = (("model", "weights"), ("icn", "saliency"), ("icn", "attention_checkpoint"))
 
 
+def known_images(
+    source: Path, classes: Sequence[str], split: str | None = None
+) -> tuple[Dataset, dict[str, GroundTruth]]:
+    """Images and what is in them; the tables have columns of masks.
+
+    Raises:
+        ValueError: No such images, or none with true masks.
+    """
+    dataset = load_dataset(source, split=split, classes=classes)
+    truth = dataset_truth(source, dataset)
+    if all(known.masks is None for known in truth.values()):
+        raise ValueError(f"{source}: expected images with true masks, got {len(truth)} without")
+    return dataset, truth
+
+
 def evaluate_module(
     labeler: Labeler | IcnLabeler, source: Path, console: Console, split: str | None = None
 ) -> tuple[Evaluation, float]:
     """The figures of one module, or of an ICN, and its seconds per image."""
-    dataset = load_dataset(source, split=split, classes=labeler.classes)
-    truth = dataset_truth(source, dataset)
+    dataset, truth = known_images(source, labeler.classes, split)
     evaluator = Evaluator(labeler.classes, labeler.config.detection.paint_score)
     seconds = 0.0
     title = f"module {labeler.module}"
@@ -54,8 +69,7 @@ def evaluate_cascade(
     modules: int = len(ROWS),
 ) -> list[tuple[Evaluator, float]]:
     """What the first modules find, one pass of the trunk for all, and their seconds per image."""
-    dataset = load_dataset(source, split=split, classes=labeler.classes)
-    truth = dataset_truth(source, dataset)
+    dataset, truth = known_images(source, labeler.classes, split)
     paint_score = labeler.config.detection.paint_score
     evaluators = [Evaluator(labeler.classes, paint_score) for _ in range(modules)]
     seconds = [0.0] * modules

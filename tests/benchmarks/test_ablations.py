@@ -10,6 +10,7 @@ from tiny_cascade import OVERRIDES, one_thread
 
 from labelpenet.data import write_scenes
 from labelpenet.models.cascade import load_checkpoint
+from labelpenet.models.checkpoint import CheckpointError
 
 __all__ = ["one_thread"]
 ablations = importlib.import_module("benchmarks.ablations")
@@ -70,6 +71,28 @@ def test_what_is_shared(table):
     assert torch.equal(full.classification.fc8c.weight, attention.classification.fc8c.weight)
     assert attention.config.calibration.combine.value == "attention"
     assert narrow.config.model.fc_width * 2 == full.config.model.fc_width
+
+
+def test_the_cascade_has_a_row_of_its_own(table):
+    rows = ablations.table(table[1]["rows"])
+    assert list(rows)[:2] == ["full, cascade only", "full"]
+    ladder = table[1]["rows"]["full"]["ladder"]
+    assert rows["full, cascade only"] == ladder["segmentation"]
+    assert rows["full"] == ladder["segmentation, forward-backward"]
+
+
+def test_module_1_of_other_settings_is_refused(table, tmp_path):
+    config = ablations.settings(None, [*SETTINGS, "seed=7"], "no CRF")
+    with pytest.raises(CheckpointError, match=r"module1\.pt: made with other .*\(seed: 0 there, 7"):
+        ablations.start_from(table[0] / "runs" / "full", tmp_path / "row", config)
+    assert not (tmp_path / "row").exists()
+
+
+def test_dev_is_read_before_a_training(table, tmp_path, capsys):
+    given = [str(table[0] / "scenes"), str(tmp_path / "none"), str(tmp_path / "out")]
+    assert ablations.main([*given, "--split", "train", "--name", "x"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'none'}")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", list(ablations.ABLATIONS))

@@ -40,14 +40,41 @@ def test_the_best_comes_first(labelled):
     assert 1 > figures[1] > figures[2] == 0
 
 
-def test_picture(labelled, capsys):
+@pytest.mark.parametrize("count", [1, 1000])
+def test_picture(labelled, capsys, count):
+    """No photo is among the best and the worst."""
     out = labelled / "cases.png"
     words = [labelled / "labels.json", labelled / "scenes", "--split", "test", "--out", out]
-    good_and_bad.main([*map(str, words), "--count", "2"])
+    assert good_and_bad.main([*map(str, words), "--count", str(count)]) == 0
     picture = np.array(Image.open(out))
-    assert picture.shape[0] == 2 * 204
+    assert picture.shape[0] == 204
     first = capsys.readouterr().out.splitlines()
     assert first[0].startswith("best")
     assert "1.00" in first[0]
     assert first[1].startswith("worst")
     assert "0.00" in first[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["none.json", "scenes", "--out", "a.jpg"], "none.json"),
+        (["labels.json", "none", "--out", "a.jpg"], "none"),
+        (["labels.json", "scenes", "--split", "none", "--out", "a.jpg"], "none"),
+    ],
+)
+def test_what_is_wrong_in_one_line(labelled, monkeypatch, capsys, given, message):
+    monkeypatch.chdir(labelled)
+    assert good_and_bad.main(given) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [["--out", "a.xyz"], ["--out", "a.jpg", "--count", "0"]])
+def test_arguments_are_checked_first(labelled, monkeypatch, capsys, given):
+    monkeypatch.chdir(labelled)
+    with pytest.raises(SystemExit):
+        good_and_bad.main(["none.json", "none", *given])
+    assert "expected a" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,45 @@ def test_a_store_for_each_run_is_asked_for(runs, capsys):
             [str(runs / "0" / "scenes"), str(runs / "run0"), "--proposals", "a", "b", "--name", "x"]
         )
     assert "--proposals: expected one for each of 1 runs" in capsys.readouterr().err
+
+
+def test_rows_that_a_run_lacks_are_told(runs, tmp_path, capsys):
+    shutil.copy(runs / "run1" / "module4.pt", tmp_path)
+    arguments = [str(runs / "0" / "scenes"), str(runs / "run0"), str(tmp_path), "--split", "test"]
+    name = ["--name", "x", "--results", str(tmp_path), "--samples", "2"]
+    assert ladder.main([*arguments, *name]) == 0
+    assert f"no rows of forward_backward.pt, which is not in {tmp_path}" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "x.json").read_text())["ladder"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"run": "none"}, "expected module4.pt or forward_backward.pt in each of"),
+        ({"dev": "none"}, "none: no such"),
+        ({"dev": "unmasked"}, "unmasked: expected images with true masks, got 2 without"),
+        ({"set": "detection.nop=1"}, "unknown key detection.nop"),
+        ({"device": "cuda:99"}, "device: expected cpu, cuda or cuda:N, got cuda:99"),
+        ({"proposals": "none.parquet"}, "none.parquet"),
+        ({"train": "unmasked", "train-split": "test"}, "which is not in unmasked"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_work(
+    runs, tmp_path, monkeypatch, capsys, change, message
+):
+    unmasked = shutil.ignore_patterns("Segmentation?*")
+    shutil.copytree(runs / "0" / "scenes", tmp_path / "unmasked", ignore=unmasked)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ladder, "evaluate_cascade", None)
+    dev, run = change.pop("dev", runs / "0" / "scenes"), change.pop("run", runs / "run0")
+    arguments = [str(dev), str(run), "--split", "test"]
+    for name, value in change.items():
+        arguments += [f"--{name}", value]
+    assert ladder.main([*arguments, "--name", "x", "--results", "."]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+    assert told.count("\n") == 1
 
 
 def test_settings_keep_no_paths():
