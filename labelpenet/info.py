@@ -9,15 +9,16 @@ import torch
 from rich.table import Table
 
 import labelpenet
-from labelpenet import _C
+from labelpenet.ops import _extension
 
 _PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "pycocotools", "safetensors")
 
 
 def describe() -> dict[str, str]:
     """Every line of the report by its title."""
-    build = _C.build_info()
-    count, why = _C.cuda_device_count()
+    compiled = _extension.kernels()
+    build = compiled.build_info()
+    count, why = compiled.cuda_device_count()
     kernels = f"yes, {build['cuda_detail']} for {build['cuda_archs'].replace(' ', ', ')}"
     lines = {
         "labelpenet": labelpenet.__version__,

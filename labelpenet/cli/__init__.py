@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -24,6 +25,9 @@ def _common(context: typer.Context, threads: Threads = None) -> None:
 
 def main() -> None:
     """Runs the command; what the user can mend is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets ? for a dash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except (ValueError, TypeError, OSError, WorkerDied) as error:

@@ -107,3 +107,13 @@ def plain(text: object) -> str:
     from rich.markup import escape
 
     return escape(str(text))
+
+
+def warn_of_gaps(labels: Path) -> None:
+    """Says what labels lack, where an export or a page of them would not show it."""
+    from labelpenet.labeling import open_labels
+
+    for gap in open_labels(labels).gaps():
+        console.print(
+            f"[yellow]warning:[/] {plain(labels)}: {gap}", highlight=False, soft_wrap=True
+        )

@@ -22,6 +22,7 @@ from labelpenet.cli.app import (
     app,
     console,
     plain,
+    warn_of_gaps,
 )
 from labelpenet.engines import Engine
 
@@ -191,10 +192,10 @@ def evaluate(
         paint_score=paint_score,
         console=console,
     )
-    Console(emoji=False).print(result.table())
     if json_out is not None:
         with atomic_write(json_out) as file:
             file.write(result.to_json())
+    Console(emoji=False).print(result.table())
 
 
 @app.command()
@@ -214,4 +215,5 @@ def export(
     from labelpenet.labeling.export import export as write
 
     count = write(labels, out, format.value, photos=photos.value, images=images)
+    warn_of_gaps(labels)
     console.print(f"{count} images written to [bold]{plain(out)}")

@@ -21,6 +21,7 @@ from labelpenet.cli.app import (
     app,
     console,
     plain,
+    warn_of_gaps,
 )
 from labelpenet.engines import Engine
 
@@ -165,4 +166,5 @@ def report(
         page = write_training_page(folder)
     else:
         page = write_report(folder, images=images, most=most, console=console)
+        warn_of_gaps(folder)
     console.print(f"written to [bold]{plain(page)}")

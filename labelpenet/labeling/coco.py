@@ -1,9 +1,9 @@
 """Labels as COCO JSON: the writer; `labelpenet.labeling.open_labels` reads it.
 
-Beside COCO's own keys an image has its `name` (where a file lacks it: `file_name` without the
-extension) and an annotation has `score`, `module`, the module of the cascade (1 to 4), and
-`quality`: the figures of `labelpenet.types.Quality` and `overall`, which sums them up; null where
-unknown.
+Beside COCO's own keys `info` has the labels' `paint_score`, an image its `name` (where a file lacks
+it: `file_name` without the extension) and an annotation `score`, `module`, the module of the
+cascade (1 to 4), and `quality`: the figures of `labelpenet.types.Quality` and `overall`, which sums
+them up; null where unknown.
 """
 
 from __future__ import annotations

@@ -156,7 +156,11 @@ def quality_rows(quality: Quality, count: int) -> list[dict[str, float | None]]:
 
 
 def write_entries(
-    file: IO[str], classes: Sequence[str], images: Iterable[Entry], entries: Iterable[Entry]
+    file: IO[str],
+    classes: Sequence[str],
+    images: Iterable[Entry],
+    entries: Iterable[Entry],
+    paint_score: float = 0.0,
 ) -> None:
     """Writes the COCO JSON of `entries`, one at a time, so that memory stays bounded.
 
@@ -165,9 +169,11 @@ def write_entries(
         classes: Class names; category ids are 1-based indices into it.
         images: The images; their annotations are not looked at.
         entries: The same images in the same order; only their annotations are looked at.
+        paint_score: As `Labels` has it; it goes into COCO's `info`.
     """
+    info = {"description": f"labelpenet {__version__}", "paint_score": paint_score}
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
-    file.write(f'{{"info": {json.dumps({"description": f"labelpenet {__version__}"})},\n')
+    file.write(f'{{"info": {json.dumps(info)},\n')
     file.write(f'"categories": {json.dumps(categories)},\n"images": [')
     for image_id, entry in enumerate(images, 1):
         image = {"id": image_id, **{key: entry[key] for key in _IMAGE_KEYS}}

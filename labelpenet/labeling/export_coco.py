@@ -38,7 +38,7 @@ def write_coco(labels: Labels, out: Path, photos: PhotoFolder) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         entries = (_entry(image, len(labels.classes), with_polygons) for image in labels)
         with atomic_write(path) as file:
-            write_entries(file, labels.classes, _images(labels), entries)
+            write_entries(file, labels.classes, _images(labels), entries, labels.paint_score)
 
 
 def _images(labels: Labels) -> Iterator[Entry]:

@@ -70,11 +70,18 @@ def _index_maps(instances: Instances) -> dict[str, np.ndarray]:
 
 
 def _label_map(classes: tuple[str, ...]) -> list[str]:
-    """Lines of name:r,g,b:parts:actions; what would read as something else becomes a blank."""
+    """Lines of name:r,g,b:parts:actions; what would read as something else becomes a blank.
+
+    Of names that would read alike, such as a class called background, later ones end in `_`.
+    """
     colors = voc_palette()
     lines = ["# label:color_rgb:parts:actions"]
+    taken = set()
     for name, (red, green, blue) in zip(("background", *classes), colors, strict=False):
         plain = re.sub(r"^#|:", " ", name)
+        while plain.strip() in taken:
+            plain += "_"
+        taken.add(plain.strip())
         lines.append(f"{plain}:{red},{green},{blue}::")
     return lines
 

@@ -20,14 +20,17 @@ def write_yolo(labels: Labels, out: Path, photos: PhotoFolder) -> None:
     A line is `class x1 y1 x2 y2 ...`: a polygon through the centres of the border pixels,
     divided by the size of the image, so that a reader that rounds down to pixels and fills the
     polygon with its line (as YOLO trainers do) gets the mask. Objects without a pixel have no
-    line; an image without objects has an empty file; a box alone becomes its rectangle.
+    line; an image without objects has an empty file; a box alone becomes its rectangle. A label
+    lies where readers look for it: the last folder `images` of its photo's path is `labels`.
 
     Raises:
         OutputError: A file cannot be written.
     """
     for image in labels:
         photos.add(image)
-        path = make_file_path(out / "labels", image.name, ".txt")
+        *folders, last = ["images", *image.name.split("/")]
+        folders[len(folders) - 1 - folders[::-1].index("images")] = "labels"
+        path = make_file_path(out / folders[0], "/".join([*folders[1:], last]), ".txt")
         with writing(path):
             path.write_bytes("".join(_lines(image)).encode("ascii"))
     write_lines(out / "classes.txt", labels.classes)

@@ -18,8 +18,11 @@ from labelpenet.rle import runs_of
 class CocoLabels(Labels):
     """The labels of a COCO file, in memory: class names in the order of their category ids."""
 
-    def __init__(self, classes: tuple[str, ...], images: Iterable[LabelledImage]) -> None:
+    def __init__(
+        self, classes: tuple[str, ...], images: Iterable[LabelledImage], paint_score: float = 0.0
+    ) -> None:
         self.classes = classes
+        self.paint_score = paint_score
         self._images = {image.name: image for image in images}
 
     def __len__(self) -> int:
@@ -91,7 +94,12 @@ def _parse(data: object) -> CocoLabels:
         _check_annotation(where, row, images[image_id])
         found[image_id].append(row | {"label": label_of[category_id]})
     count = len(classes)
-    return CocoLabels(classes, (_with(images[i], rows, count) for i, rows in found.items()))
+    info = data.get("info")
+    paint = info.get("paint_score", 0.0) if isinstance(info, dict) else 0.0
+    if not _numbers([paint]) or not 0 <= paint <= 1:
+        raise ValueError(f"info.paint_score: expected a number in [0, 1], got {_shown(paint)}")
+    every = (_with(images[i], rows, count) for i, rows in found.items())
+    return CocoLabels(classes, every, float(paint))
 
 
 def _with(image: LabelledImage, rows: list[dict[str, Any]], class_count: int) -> LabelledImage:

@@ -179,6 +179,13 @@ class Labels(ABC):
         """The names of the images that could not be labelled, where that is known."""
         return iter(())
 
+    def gaps(self) -> list[str]:
+        """What the labels lack of what they are to hold, each as a phrase."""
+        found = [] if self.complete else ["not complete, its job has not gone through all images"]
+        if failed := sum(1 for _ in self.failed()):
+            found.append(f"without {failed} images that could not be labelled (errors.jsonl)")
+        return found
+
     def photo(self, image: LabelledImage, folder: Path) -> Path | str:
         """Where the photo of one of the images is.
 

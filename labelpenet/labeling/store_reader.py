@@ -33,12 +33,13 @@ class StoreLabels(Labels):
         self.manifest = Manifest.read(path)
         self.classes = self.manifest.classes
         self.paint_score = self.manifest.paint_score
-        self.complete = self.manifest.complete
         try:
             check_classes(self.classes)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         self._numbers = shard_numbers(path)
+        # a shard may be gone since: of a copy that was cut short
+        self.complete = self.manifest.complete and len(self._numbers) == self.manifest.shards
         self._last: tuple[int, int, list[Row]] | None = None
 
     def __len__(self) -> int:

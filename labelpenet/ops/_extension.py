@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import labelpenet._C as _C
+try:
+    import labelpenet._C as _C
+except ImportError as error:
+    raise ImportError(
+        "labelpenet's kernels are not built here: in a clone run `make build`, or leave the "
+        f"folder of the sources to use the installed package ({error})"
+    ) from None
 
 # Tests put the emulated CUDA kernels here; everything in ops calls through kernels().
 _active: Any = _C

@@ -100,7 +100,7 @@ def find_pictures(out: Path, name: str) -> Pictures | None:
     if not (out / f"{stem}.webp").is_file():
         return None
     try:
-        titles = json.loads((out / f"{stem}.json").read_text("utf-8"))["stages"]
+        titles = list(json.loads((out / f"{stem}.json").read_text("utf-8"))["stages"])
     except (OSError, ValueError, KeyError, TypeError):
         return Pictures(f"{stem}.webp")
     stages = tuple((str(title), f"{stem}-{i}.webp") for i, title in enumerate(titles))

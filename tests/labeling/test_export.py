@@ -202,6 +202,44 @@ def test_coco_rle_is_an_exact_copy(tmp_path_factory, found):
         np.testing.assert_array_equal(got, filled.astype(bool))
 
 
+def as_trainers_find(photo: str) -> str:
+    """The label file of a photo, as YOLO trainers derive it from the photo's path."""
+    return "/labels/".join(photo.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
+
+
+@pytest.mark.parametrize("name", ["a", "x/a", "images/a", "x/images/y/a", "images/images/images"])
+def test_yolo_labels_lie_where_trainers_look(tmp_path, name):
+    found = {one: from_masks(np.ones((1, 8, 10), bool)) for one in (name, "x/b")}
+    out = exported(tmp_path, "yolo", found)
+    for one in found:
+        assert Path(as_trainers_find(f"{out}/images/{one}.jpg")).read_text().startswith("0 ")
+    assert len(list(out.rglob("*.txt"))) == 3  # and classes.txt
+
+
+def test_voc_label_map_names_each_class_once(tmp_path):
+    found = {"a": from_masks(np.ones((1, 8, 10), bool))}
+    out = exported(tmp_path, "voc", found, ("background", "x: y", "x  y", "cat"))
+    names = [line.split(":")[0] for line in (out / "labelmap.txt").read_text().splitlines()[1:]]
+    assert names == ["background", "background_", "x  y", "x  y_", "cat"]
+
+
+@pytest.mark.parametrize("wrong", [2, -0.1, "much", None, [0.1]])
+def test_coco_keeps_the_paint_score(tmp_path, wrong):
+    found = {"a": from_masks(np.ones((1, 8, 10), bool))}
+    out = exported(tmp_path, "coco", found) / RLE
+    content = json.loads(out.read_text())
+    assert content["info"]["paint_score"] == open_labels(out).paint_score == 0
+    content["info"]["paint_score"] = 0.12
+    out.write_text(json.dumps(content))
+    assert open_labels(out).paint_score == 0.12
+    export(out, tmp_path / "again", "coco", photos="none")
+    assert open_labels(tmp_path / "again" / RLE).paint_score == 0.12
+    content["info"]["paint_score"] = wrong
+    out.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"info\.paint_score: expected a number in \[0, 1\]"):
+        open_labels(out)
+
+
 def test_coco_keeps_quality(tmp_path):
     found = from_masks(np.ones((1, 8, 10), bool))
     quality = Quality.of(1, crf_change=torch.tensor([0.7]))
