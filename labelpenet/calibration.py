@@ -233,7 +233,7 @@ def scale_to_one(maps: Tensor) -> Tensor:
     if len(maps) == 0:
         return maps
     top = maps.flatten(1).max(1).values[:, None, None]
-    return torch.where(top > 0, maps / top, torch.zeros_like(maps)).clamp(0, 1)
+    return torch.where(top > 0, maps / top, 0.0).clamp_(0, 1)
 
 
 def best_boxes(confidence: Tensor, proposals: Proposals, candidates: Sequence[Candidate]) -> Tensor:
