@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from labelpenet.classify import Classify
+from labelpenet.copies import boxes_in, copy_of, enlarged
 from labelpenet.detect import Detect
 from labelpenet.icn.attention import icn_attention
 from labelpenet.models.cascade import Cascade
@@ -74,12 +75,16 @@ class Predictor:
             views: Of the image, where the trunk has seen it already; None lets it look.
         """
         views = self.views([image])[0] if views is None else views
-        return Sample(image, proposals, tags, views, self.whole.maps(views, image, tags))
+        copy = copy_of(image, self.config.longest)
+        whole = (image.shape[0], image.shape[1])
+        boxes = boxes_in(proposals, whole, (copy.shape[0], copy.shape[1]))
+        return Sample(copy, whole, boxes, tags, views, self.whole.maps(views, copy, tags))
 
     @torch.no_grad()
     def answer(self, sample: Sample, module: int) -> Labelling:
         """As a call, where the trunk has seen the image: one pass of it for several modules."""
-        return self.classify(sample) if module == 1 else self.detect(sample, module)
+        found = self.classify(sample) if module == 1 else self.detect(sample, module)
+        return enlarged(found, sample.whole, sample.size)
 
     @torch.no_grad()
     def presence(self, sample: Sample) -> Tensor:
@@ -99,4 +104,5 @@ class Predictor:
         The features of an image do not depend on what else is in the batch but for rounding.
         """
         with autocast(self.config, self.device):
-            return see(self.cascade.trunk, images, self.config, self.device)
+            copies = [copy_of(image, self.config.longest) for image in images]
+            return see(self.cascade.trunk, copies, self.config, self.device)

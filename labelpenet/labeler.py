@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from labelpenet.config import Config
+from labelpenet.copies import boxes_in, copy_of
 from labelpenet.data.compute import ComputeResult, compute_proposals
 from labelpenet.data.entries import suggestion
 from labelpenet.data.image_list import ListedImage
@@ -35,13 +36,15 @@ Photo = np.ndarray | Image.Image | str | os.PathLike[str]
 def propose(image: np.ndarray, config: Config) -> np.ndarray:
     """Selective search with the settings of a run: boxes [R, 4] float32, best ranked first."""
     settings = config.proposals
+    copy = copy_of(image, config.longest)
     boxes = selective_search(
-        torch.from_numpy(np.ascontiguousarray(image)),
+        torch.from_numpy(np.ascontiguousarray(copy)),
         preset=settings.preset,
         min_side=settings.min_side,
         seed=config.seed,
     )
-    return boxes[: settings.limit].numpy()
+    size, whole = ((one.shape[0], one.shape[1]) for one in (copy, image))
+    return boxes_in(boxes[: settings.limit].numpy(), size, whole)
 
 
 def store_proposals(
@@ -63,6 +66,7 @@ def store_proposals(
             "preset": settings.preset,
             "min_side": settings.min_side,
             "limit": settings.limit,
+            "longest": config.longest,
             "seed": config.seed,
         },
         engine=engine,

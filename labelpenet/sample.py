@@ -15,7 +15,9 @@ class Sample(NamedTuple):
     """What all modules share: made once, whatever number of them answers.
 
     Attributes:
-        image: [H, W, 3] uint8; its frame is that of the proposals and of every answer.
+        image: [H, W, 3] uint8, a copy where it is large (`longest`); its frame is that of the
+            proposals and of all that the modules find.
+        whole: (height, width) of the image itself, to which answers are enlarged.
         proposals: [R, 4] boxes of selective search.
         tags: The classes that are there; None where that is unknown.
         views: What the trunk made of the image, at one or more scales.
@@ -23,6 +25,7 @@ class Sample(NamedTuple):
     """
 
     image: np.ndarray
+    whole: tuple[int, int]
     proposals: np.ndarray
     tags: tuple[int, ...] | None
     views: Sequence[View]
@@ -30,5 +33,5 @@ class Sample(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the image."""
+        """(height, width) of the copy."""
         return self.image.shape[0], self.image.shape[1]

@@ -76,6 +76,8 @@ class Config:
 
     Attributes:
         seed: Every random choice follows from it; in [0, 2**63).
+        longest: A photo with a longer side is looked at as a copy of this one: boxes and masks are
+            found there and laid over the photo. At least what networks see.
         test_scales: Shorter sides at inference, averaged over; none keeps the image's own size.
         test_flip: Average over the mirrored image, too; labels that teach go without.
         test_longest: Cap on the longer side at inference.
@@ -90,6 +92,7 @@ class Config:
     train: TrainConfig = TrainConfig()
     icn: IcnConfig = IcnConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    longest: Count = 1200
     test_scales: tuple[Count, ...] = ()
     test_flip: bool = False
     test_longest: Count = 1200
@@ -103,6 +106,8 @@ class Config:
             raise ValueError("class maps and priors need train.tag_loss above 0")
         if not detection.test_boxes and not detection.search_boxes:
             raise ValueError("detection needs test_boxes or search_boxes above 0")
+        if self.longest < max(self.train.longest, self.test_longest):
+            raise ValueError("longest is at least train.longest and test_longest")
         if detection.object_weight > detection.map_weight:
             raise ValueError("detection.object_weight is part of map_weight, and not above it")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelpenet.copies import copy_of, enlarged
 from labelpenet.icn.model import load_icn
 from labelpenet.icn.predictor import MODULE, IcnPredictor
 from labelpenet.labeler import least_score, usable_device
@@ -58,7 +59,10 @@ class IcnLabeler:
     def __call__(self, image: np.ndarray, tags: tuple[int, ...], name: str = "") -> Labelling:
         """Labels one image [H, W, 3] uint8."""
         known = tags if self.use_tags and tags else None
-        result = self.predictor(image, known)
+        copy = copy_of(image, self.config.longest)
+        result = self.predictor(copy, known)
+        whole, size = ((one.shape[0], one.shape[1]) for one in (image, copy))
+        result = enlarged(result, whole, size)
         found = result.instances
         keep = sure_enough(found.scores, found.labels, self.min_score, known or ())
         return dataclasses.replace(result, instances=found.select(keep.nonzero().flatten()))

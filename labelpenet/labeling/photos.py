@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 
+from labelpenet.copies import boxes_in, copy_of, enlarged
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.labeler import Labeler
-from labelpenet.types import Instances, Labelling
+from labelpenet.types import Labelling
 from labelpenet.views import View, autocast
 
 SCALES = (0.5, 0.25)
@@ -111,28 +111,13 @@ def label_smaller(labeler: PhotoLabeler, photo: Photo, scale: float) -> Labellin
 
     The pictures of the way there are left out. Returns what was raised, where something was.
     """
-    height, width = photo.image.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA)
-    boxes = _scaled(photo.proposals, (image.shape[1] / width, image.shape[0] / height))
+    longest = max(1, round(max(photo.image.shape[:2]) * scale))
+    image = copy_of(photo.image, longest)
+    whole, size = ((one.shape[0], one.shape[1]) for one in (photo.image, image))
+    boxes = boxes_in(photo.proposals, whole, size)
     small = photo._replace(image=image, proposals=boxes, traced=False)
     found = _label_alone(labeler, small)
-    if isinstance(found, Exception):
-        return found
-    instances = found.instances
-    masks = None
-    if instances.masks is not None:
-        array = np.empty((len(instances), height, width), bool)
-        for target, mask in zip(array, instances.masks.cpu().numpy(), strict=True):
-            small_mask = mask.view(np.uint8)
-            target[:] = cv2.resize(small_mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        masks = torch.from_numpy(array)
-    back = (width / image.shape[1], height / image.shape[0])
-    boxes = _scaled(instances.boxes.detach().cpu().numpy(), back)
-    whole_size = Instances(
-        torch.from_numpy(boxes), instances.labels, instances.scores, masks, instances.quality
-    )
-    return Labelling(whole_size, found.module)
+    return found if isinstance(found, Exception) else enlarged(found, whole, size)
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -155,8 +140,3 @@ def _checked(found: object) -> Labelling:
     if not isinstance(found, Labelling):
         raise TypeError(f"labeler: expected a Labelling, got {type(found).__name__}")
     return found
-
-
-def _scaled(boxes: np.ndarray, factors: tuple[float, float]) -> np.ndarray:
-    scaled: np.ndarray = (boxes * np.array(factors * 2)).astype(np.float32)
-    return scaled
