@@ -30,6 +30,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, TypeError, OSError, WorkerDied) as error:
+    except (ValueError, TypeError, OSError, ImportError, WorkerDied) as error:
         console.print(f"[bold red]error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)

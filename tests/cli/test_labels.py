@@ -65,12 +65,14 @@ def test_figures_are_written_where_none_can_be_shown(work, labelled, tmp_path):
     command = [sys.executable, "-m", "labelpenet", "evaluate", *words]
     root = str(Path(labelpenet.__file__).resolve().parents[1])
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": root}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert "box" in done.stdout
     assert out.exists()
     out.unlink()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as gone:
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as gone:
         gone.stdout.close()
         gone.wait(120)
     assert json.loads(out.read_text())

@@ -111,7 +111,8 @@ def test_images_without_labels_are_told(scenes, store):
     shard_path(labels, 2).unlink()
     figures, said = evaluated(labels, scenes, "test")
     assert 0 < figures[0] < 1
-    assert said == "2 of 3 images have no labels (1 of them failed)\n"
+    lost = f"{labels}: not complete, its job has not gone through all images\n"
+    assert said == f"{lost}2 of 3 images have no labels (1 of them failed)\n"
     assert list(open_labels(labels).names()) == NAMES[1:2]
     assert list(open_labels(labels).failed()) == NAMES[:1]
 
