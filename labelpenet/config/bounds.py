@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-Count = Annotated[int, Field(ge=1)]
-Width = Annotated[int, Field(ge=1, le=16_384)]  # of a layer; what is far wider fits no memory
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _number(value: object) -> object:
+    """Refuses what pydantic would take for a number: `true` for 1, text for what it spells."""
+    if isinstance(value, (bool, str)):
+        raise ValueError("expected a number")
+    return value
+
+
+NUMBER = BeforeValidator(_number)
+Number = Annotated[float, NUMBER]
+Count = Annotated[int, Field(ge=1), NUMBER]
+Width = Annotated[
+    int, Field(ge=1, le=16_384), NUMBER
+]  # of a layer; what is far wider fits no memory
+Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
+Positive = Annotated[float, Field(gt=0), NUMBER]
+NonNegative = Annotated[float, Field(ge=0), NUMBER]

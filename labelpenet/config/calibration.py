@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from labelpenet.config.bounds import STRICT, Count, Fraction, NonNegative, Positive
+from labelpenet.config.bounds import NUMBER, STRICT, Count, Fraction, NonNegative, Positive
 
 
 class Combine(str, Enum):
@@ -84,14 +84,14 @@ class CrfConfig:
             masks as they are.
     """
 
-    iterations: Annotated[int, Field(ge=0)] = 10
+    iterations: Annotated[int, Field(ge=0), NUMBER] = 10
     gaussian_sxy: Positive = 3.0
     gaussian_compat: NonNegative = 3.0
     bilateral_sxy: Positive = 80.0
     bilateral_srgb: Positive = 13.0
     bilateral_compat: NonNegative = 10.0
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    close: Annotated[int, Field(ge=0, le=100)] = 0
+    confidence: Annotated[float, Field(gt=0.5, lt=1), NUMBER] = 0.95
+    close: Annotated[int, Field(ge=0, le=100), NUMBER] = 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -125,6 +125,6 @@ class CalibrationConfig:
     heat_area_power: NonNegative = 0.0
     gamma: Positive = 1.0
     class_gamma: Positive = 2.0
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    threshold: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.35
     box: BoxRule = BoxRule.MASK
     crf: CrfConfig = CrfConfig()

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from labelpenet.config.bounds import STRICT, Count, Fraction, NonNegative, Positive
+from labelpenet.config.bounds import NUMBER, STRICT, Count, Fraction, NonNegative, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,8 +75,8 @@ class DetectionConfig:
     rpn_nms: Fraction = 0.7
     rpn_pre_nms: Count = 3000
     train_boxes: Count = 2000
-    test_boxes: Annotated[int, Field(ge=0)] = 300
-    search_boxes: Annotated[int, Field(ge=0)] = 0
+    test_boxes: Annotated[int, Field(ge=0), NUMBER] = 300
+    search_boxes: Annotated[int, Field(ge=0), NUMBER] = 0
     roi_batch: Count = 128
     roi_positive: Fraction = 0.25
     roi_positive_iou: Fraction = 0.5
@@ -95,5 +95,5 @@ class DetectionConfig:
     regress: bool = True
     mask_power: NonNegative = 0.0
     box_share: Fraction = 0.0
-    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    mask_threshold: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.5
     paint_score: Fraction = 0.0

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from labelpenet.config.bounds import STRICT, Count, Fraction, NonNegative, Positive
+from labelpenet.config.bounds import NUMBER, STRICT, Count, Fraction, NonNegative, Number, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -28,11 +28,11 @@ class PeakConfig:
             plain gradient of eq. 2.
     """
 
-    sigma: Annotated[float, Field(gt=0, le=42)] = 6.0
-    reach: Annotated[int, Field(ge=0, le=1000)] = 2
+    sigma: Annotated[float, Field(gt=0, le=42), NUMBER] = 6.0
+    reach: Annotated[int, Field(ge=0, le=1000), NUMBER] = 2
     threshold: Fraction = 0.3
     limit: Count = 8
-    smooth: Annotated[float, Field(ge=0, le=100)] = 0.0
+    smooth: Annotated[float, Field(ge=0, le=100), NUMBER] = 0.0
     gamma: Positive = 1.0
     positive: bool = False
 
@@ -55,9 +55,9 @@ class MatchingConfig:
     """
 
     score: Literal["equation", "overlap"] = "equation"
-    alpha: float = 0.95
-    beta: float = 0.1
-    gamma: float = -0.8
+    alpha: Number = 0.95
+    beta: Number = 0.1
+    gamma: Number = -0.8
     rebalance: bool = True
     shares: bool = True
     union: Count = 3
@@ -96,18 +96,18 @@ class IcnConfig:
     peaks: PeakConfig = PeakConfig()
     matching: MatchingConfig = MatchingConfig()
     classifier_size: Count = 448
-    classifier_steps: Annotated[int, Field(ge=0)] = 14_000
+    classifier_steps: Annotated[int, Field(ge=0), NUMBER] = 14_000
     size: Count = 448
-    channels: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    channels: Annotated[int, Field(ge=8, multiple_of=8), NUMBER] = 64
     fusion: bool = True
     prm_input: bool = True
-    network_steps: Annotated[int, Field(ge=0)] = 90_000
+    network_steps: Annotated[int, Field(ge=0), NUMBER] = 90_000
     network_batch: Count = 8
     network_rate: Positive = 1e-3
     network_trunk_rate: NonNegative = 1.0
-    steps: Annotated[int, Field(ge=0)] = 3
+    steps: Annotated[int, Field(ge=0), NUMBER] = 3
     binary: bool = True
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    threshold: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.5
     class_threshold: Fraction = 0.3
     saliency: Path | None = None
     attention_checkpoint: Path | None = None

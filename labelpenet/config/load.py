@@ -98,7 +98,7 @@ def _told(where: tuple[int | str, ...], what: str, got: object) -> str:
     rule = what.removeprefix("Value error, ")
     if rule != what and isinstance(got, Mapping):
         return rule
-    return f"{'.'.join(str(part) for part in where)}: {what}, got {got!r}"
+    return f"{'.'.join(str(part) for part in where)}: {rule}, got {got!r}"
 
 
 def _read(source: str | Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from labelpenet.config.bounds import STRICT, Count, Width
+from labelpenet.config.bounds import NUMBER, STRICT, Count, Width
 from labelpenet.config.calibration import CalibrationConfig, Combine, GroupScore
 from labelpenet.config.detection import DetectionConfig
 from labelpenet.config.icn import IcnConfig
@@ -48,7 +48,7 @@ class ModelConfig:
     backbone: BackboneName = BackboneName.VGG16
     weights: Path | None = None
     fc_width: Width = 4096
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.5
     rpn_channels: Width = 512
     mask_channels: Width = 256
 
@@ -91,7 +91,7 @@ class Config:
     detection: DetectionConfig = DetectionConfig()
     train: TrainConfig = TrainConfig()
     icn: IcnConfig = IcnConfig()
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), NUMBER] = 0
     longest: Count = 1200
     test_scales: tuple[Count, ...] = ()
     test_flip: bool = False

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from labelpenet.config.bounds import STRICT, Count, Fraction, NonNegative, Positive
+from labelpenet.config.bounds import NUMBER, STRICT, Count, Fraction, NonNegative, Positive
 
 
 class Optimizer(str, Enum):
@@ -68,20 +68,20 @@ class TrainConfig:
         tensorboard: Also write the losses for TensorBoard (needs the `tensorboard` extra).
     """
 
-    trunk_steps: Annotated[int, Field(ge=0)] = 0
+    trunk_steps: Annotated[int, Field(ge=0), NUMBER] = 0
     trunk_batch: Count = 16
     trunk_size: Count = 352
     trunk_rate: Positive = 1e-4
     steps: tuple[Count, Count, Count, Count] = (50_000, 50_000, 50_000, 50_000)
-    forward_backward_steps: Annotated[int, Field(ge=0)] = 80_000
+    forward_backward_steps: Annotated[int, Field(ge=0), NUMBER] = 80_000
     forward_backward_rate: Positive = 1e-4
     batch: Count = 2
     scales: Annotated[tuple[Count, ...], Field(min_length=1)] = (480, 576, 688, 864, 1024)
     longest: Count = 1200
     flip: bool = True
-    place_images: Annotated[int, Field(ge=0)] = 0
-    region_images: Annotated[int, Field(ge=0)] = 0
-    fill_images: Annotated[int, Field(ge=0)] = 0
+    place_images: Annotated[int, Field(ge=0), NUMBER] = 0
+    region_images: Annotated[int, Field(ge=0), NUMBER] = 0
+    fill_images: Annotated[int, Field(ge=0), NUMBER] = 0
     tag_loss: NonNegative = 0.0
     optimizer: Optimizer = Optimizer.SGD
     rate: Positive = 1e-3
@@ -90,7 +90,7 @@ class TrainConfig:
     classifier_rate: Positive = 1.0
     stage5_rate: Positive = 1.0
     decay_at: Fraction = 0.8
-    warmup: Annotated[int, Field(ge=0)] = 200
+    warmup: Annotated[int, Field(ge=0), NUMBER] = 200
     weight_decay: NonNegative = 5e-4
     momentum: Fraction = 0.9
     clip: Positive = 10.0
