@@ -65,6 +65,20 @@ class Detect:
             return self._segmented(sample, module, number)
         return self._calibrated(sample)
 
+    def found(self, sample: Sample, module: DetectionModule, least: float = 0.0) -> Detections:
+        """What module 2, or the detection part of 3 or 4, detects; masks are not asked.
+
+        Args:
+            sample: The image.
+            module: Of the cascade.
+            least: Detections of a lower score are left out, but for the best one of every tag.
+        """
+        features = [module.stage5(view.trunk) for view in sample.views]
+        frames = [view.frame for view in sample.views]
+        searched = torch.from_numpy(sample.proposals).to(features[0].device)
+        prior = self._whole.prior(sample.maps, sample.tags)
+        return module.detect(features, frames, sample.tags, prior, searched, least)
+
     def masked(
         self, sample: Sample, module: SegmentationModule, least: float = 0.0
     ) -> tuple[Detections, Tensor]:
@@ -80,21 +94,14 @@ class Detect:
                 known and masks lower scores all stay: the best one of a tag is told by the masks.
         """
         by_masks = sample.tags is not None and self.config.detection.mask_power
-        found = self._found(sample, module.detection, 0.0 if by_masks else least)
+        found = self.found(sample, module.detection, 0.0 if by_masks else least)
         confidence = mask_confidence(module, sample.views, found, sample.size)
         return found, scale_to_one(confidence)
-
-    def _found(self, sample: Sample, module: DetectionModule, least: float) -> Detections:
-        features = [module.stage5(view.trunk) for view in sample.views]
-        frames = [view.frame for view in sample.views]
-        searched = torch.from_numpy(sample.proposals).to(features[0].device)
-        prior = self._whole.prior(sample.maps, sample.tags)
-        return module.detect(features, frames, sample.tags, prior, searched, least)
 
     def _calibrated(self, sample: Sample) -> Labelling:
         """Module 2, whose masks are made as module 1's are."""
         module, maps = self.cascade.detection, sample.maps
-        found = self._found(sample, module, self._least)
+        found = self.found(sample, module, self._least)
         head = Proposals(
             boxes=found.rois[found.entry_rois],
             classes=found.entry_labels,

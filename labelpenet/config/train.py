@@ -34,6 +34,9 @@ class TrainConfig:
         forward_backward_steps: Iterations of forward-backward learning after them, each with a
             step of the modules 1 to 4 and one of 4 to 1; 0 ends with the cascade.
         forward_backward_rate: Learning rate of new layers then.
+        own_labels_at: Share of module 2's steps after which it learns from what it finds itself as
+            it is (Tang et al., 2017, refine instance classifiers so) and no longer from what
+            module 1 found. 1 is the paper's: never.
         batch: Images per step, over all processes.
         scales: Lengths of the shorter side, one drawn per image.
         longest: Cap on the longer side.
@@ -75,6 +78,7 @@ class TrainConfig:
     steps: tuple[Count, Count, Count, Count] = (50_000, 50_000, 50_000, 50_000)
     forward_backward_steps: Annotated[int, Field(ge=0), NUMBER] = 80_000
     forward_backward_rate: Positive = 1e-4
+    own_labels_at: Fraction = 1.0
     batch: Count = 2
     scales: Annotated[tuple[Count, ...], Field(min_length=1)] = (480, 576, 688, 864, 1024)
     longest: Count = 1200

@@ -52,6 +52,11 @@ class Example:
         """(height, width)."""
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """The image as labelling takes it, [H, W, 3] uint8."""
+        return self.image.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
     def to(self, device: torch.device) -> Example:
         """The image on a device; the generator stays, so that every device draws the same."""
         return dataclasses.replace(self, image=self.image.to(device))
@@ -70,9 +75,15 @@ class Example:
 
     def targets(self, instances: Instances, weighted: bool) -> Targets:
         """Instances of the file's frame as this example's targets."""
-        weights = instances.scores if weighted else torch.ones_like(instances.scores)
         masks = None if instances.masks is None else self.masks(instances.masks)
-        return Targets(self.boxes(instances.boxes), instances.labels, weights, masks)
+        boxes = self.boxes(instances.boxes)
+        return as_targets(dataclasses.replace(instances, boxes=boxes, masks=masks), weighted)
+
+
+def as_targets(found: Instances, weighted: bool) -> Targets:
+    """Instances of an example's frame as targets, their scores as W where that is wanted."""
+    weights = found.scores if weighted else torch.ones_like(found.scores)
+    return Targets(found.boxes, found.labels, weights, found.masks)
 
 
 def seed_for(*key: int) -> int:

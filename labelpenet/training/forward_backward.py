@@ -19,7 +19,7 @@ from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.detection import Losses, Targets
 from labelpenet.ops import box_iou
-from labelpenet.training.examples import Example
+from labelpenet.training.examples import Example, as_targets
 from labelpenet.training.loop import Values
 from labelpenet.training.steps import (
     draw_proposals,
@@ -104,10 +104,7 @@ class ForwardBackward:
         return {f"{phase}_{number}_{name}": value for name, value in losses.items()}
 
     def _goal(self, found: Instances) -> Targets:
-        """Instances of an example's frame as targets."""
-        weighted = self.config.train.instance_weights
-        weights = found.scores if weighted else torch.ones_like(found.scores)
-        return Targets(found.boxes, found.labels, weights, found.masks)
+        return as_targets(found, self.config.train.instance_weights)
 
     def _labels(
         self, number: int, trunks: Sequence[Tensor], examples: Sequence[Example]
@@ -116,7 +113,6 @@ class ForwardBackward:
         found = []
         with evaluating(self.cascade) as predictor:
             for trunk, example in zip(trunks, examples, strict=True):
-                image = example.image.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
                 boxes = example.boxes(
                     torch.from_numpy(
                         self.proposals[example.record.name][: self.config.proposals.train_limit]
@@ -124,7 +120,9 @@ class ForwardBackward:
                 ).numpy()
                 tags = example.record.labels
                 views = [View(trunk.detach(), Frame(example.size))]
-                answer = predictor.answer(predictor.sample(image, boxes, tags, views), number)
+                answer = predictor.answer(
+                    predictor.sample(example.pixels, boxes, tags, views), number
+                )
                 score = self.config.detection.label_score
                 found.append(keep_for_training(answer.instances, score, tags))
         return found

@@ -9,13 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelpenet.data.proposals import ProposalStore
+from labelpenet.inference import Predictor
+from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.classification import HeadOutput, multi_label_loss, tag_loss
 from labelpenet.models.detection import DetectionModule, Losses, Targets, mean_losses
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import box_iou
-from labelpenet.training.examples import Example
-from labelpenet.training.targets import TargetStore
+from labelpenet.training.examples import Example, as_targets
+from labelpenet.training.targets import TargetStore, keep_for_training
+from labelpenet.types import Instances
+from labelpenet.views import View
 
 BatchLoss = Callable[[Sequence[Example]], Losses]
 
@@ -79,6 +83,36 @@ def detection_loss(
         return labelled_loss(cascade, number, trunks, goals, examples, boxes)
 
     return loss
+
+
+def own_labels_loss(cascade: Cascade, proposals: ProposalStore) -> BatchLoss:
+    """The loss of module 2 on what it finds itself as it is, tags known, the trunk frozen."""
+    score, weighted = cascade.config.detection.label_score, cascade.config.train.instance_weights
+    predictor = Predictor(cascade, score, teaching=True)
+
+    def loss(examples: Sequence[Example]) -> Losses:
+        boxes = [draw_proposals(example, proposals, cascade) for example in examples]
+        trunks = frozen_trunk(cascade, examples)
+        cascade.detection.eval()
+        found = [
+            own_labels(predictor, example, trunk, box)
+            for example, trunk, box in zip(examples, trunks, boxes, strict=True)
+        ]
+        cascade.detection.train()
+        goals = [as_targets(own, weighted) for own in found]
+        return labelled_loss(cascade, 2, trunks, goals, examples, boxes)
+
+    return loss
+
+
+def own_labels(predictor: Predictor, example: Example, trunk: Tensor, boxes: Tensor) -> Instances:
+    """What module 2 finds among some boxes [R, 4] of an example, its tags known; no masks."""
+    tags, views = example.record.labels, [View(trunk, Frame(example.size))]
+    with torch.no_grad():
+        sample = predictor.sample(example.pixels, boxes.cpu().numpy(), tags, views)
+        found = predictor.detect.found(sample, predictor.cascade.detection)
+    instances = Instances(found.boxes.cpu(), found.labels.cpu(), found.scores.cpu())
+    return keep_for_training(instances, predictor.config.detection.label_score, tags)
 
 
 def labelled_loss(

@@ -6,13 +6,15 @@ the training images: the next module's labels), `losses.csv`, and `state.pt`, fr
 that was stopped goes on, and `cascade.json`, what the run was started with. The same call on the
 same folder goes on where it was.
 
+Module 2 may learn from what it finds itself once module 1 has taught it (`own_labels_at`).
+
 Module 4 is the same network as module 3 and starts as that did, not from what module 3 has
 learned: going on with labels of its own, a network grows sure of its mistakes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -24,17 +26,19 @@ from labelpenet.data.images import load_image
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
 from labelpenet.models.cascade import MODULES, Cascade, load_checkpoint, save_checkpoint
+from labelpenet.models.detection import Losses
 from labelpenet.progress import track
 from labelpenet.training.engine import Engine
 from labelpenet.training.errors import refuse
+from labelpenet.training.examples import Example
 from labelpenet.training.fill import fit_fill
 from labelpenet.training.forward_backward import PHASES, ForwardBackward
-from labelpenet.training.loop import STATE, Stage, order, run_stage, stopped_within
+from labelpenet.training.loop import STATE, Stage, Values, order, run_stage, stopped_within
 from labelpenet.training.optimization import parameter_groups
 from labelpenet.training.places import fit_places
 from labelpenet.training.regions import fit_regions
 from labelpenet.training.resume import difference, refuse_changed, same_run, settings_of
-from labelpenet.training.steps import classification_loss, detection_loss
+from labelpenet.training.steps import classification_loss, detection_loss, own_labels_loss
 from labelpenet.training.targets import TargetStore, keep_for_training
 from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
 from labelpenet.types import Dataset, ImageRecord, Instances
@@ -88,7 +92,7 @@ class Trainer:
     def run(self, until: int = FORWARD_BACKWARD) -> Cascade:
         """Trains the stages up to `until` that are not done yet, and returns the cascade."""
         for number in range(self.done + 1, min(until, self.last) + 1):
-            if 1 < number <= 4 and not self.targets(number - 1).exists():
+            if self._taught(number) and not self.targets(number - 1).exists():
                 self._write_targets(number - 1)
             if number == 0:
                 self._train_trunk()
@@ -110,6 +114,13 @@ class Trainer:
     def targets(self, number: int) -> Path:
         """File of what module `number` found on the training images."""
         return self.out / f"targets{number}.parquet"
+
+    def _taught(self, number: int) -> int:
+        """How many steps a stage takes on what the module before it found."""
+        if not 1 < number <= 4:
+            return 0
+        steps = self.config.train.steps[number - 1]
+        return round(steps * self.config.train.own_labels_at) if number == 2 else steps
 
     def _resume(self) -> tuple[Cascade, int]:
         for number in (FORWARD_BACKWARD, 4, 3, 2, 1, 0):
@@ -177,11 +188,6 @@ class Trainer:
             )
         self.cascade.backbone.requires_grad_(False)
         module = self.cascade.module(number)
-        if number == 1:
-            loss = classification_loss(self.cascade, self.proposals)
-        else:
-            targets = TargetStore.open(self.targets(number - 1))
-            loss = detection_loss(self.cascade, number, targets, self.proposals)
         return Stage(
             number,
             f"module {number}: {MODULES[number - 1]}",
@@ -189,18 +195,29 @@ class Trainer:
             parameter_groups(module, train, train.rate),
             train.steps[number - 1],
             train.batch,
-            lambda step, examples: (loss(examples), {}),
+            self._losses(number),
         )
+
+    def _losses(self, number: int) -> Callable[[int, Sequence[Example]], tuple[Losses, Values]]:
+        """What one of the modules learns from in each step."""
+        given, taught = (self.cascade, self.proposals), self._taught(number)
+        losses = [classification_loss(*given)] if number == 1 else []
+        if taught:
+            targets = TargetStore.open(self.targets(number - 1))
+            losses.append(detection_loss(self.cascade, number, targets, self.proposals))
+        if number == 2 and taught < self.config.train.steps[1]:
+            losses.append(own_labels_loss(*given))
+        return lambda step, examples: (losses[0 if step < taught else -1](examples), {})
 
     def _write_targets(self, number: int) -> None:
         """Runs module `number`, tags known, over the images that the next one will train on.
 
-        Those are all of them, unless the next module's schedule is shorter than the dataset. Each
+        Those are all of them, unless the next module takes fewer of them by these labels. Each
         process takes its share of them; the first one puts the parts together.
         """
         label_score = self.config.detection.label_score
         predictor = Predictor(self.cascade.for_inference(), label_score, teaching=True)
-        count = self.config.train.steps[number] * self.config.train.batch
+        count = self._taught(number + 1) * self.config.train.batch
         records = order(self.config, self.dataset.records, number + 1).first(count)
         parts = [
             self.out / f".targets{number}.{rank}.parquet" for rank in range(self.engine.processes)
