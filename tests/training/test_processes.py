@@ -19,7 +19,7 @@ from labelpenet.training.targets import TargetStore
 
 # Each process draws its own dropout masks; everything else follows from the place in the batch.
 # AdamW's first steps are the gradient's signs, which rounding may turn.
-SETTINGS = (*OVERRIDES, "model.dropout=0", "train.optimizer=sgd")
+SETTINGS = (*OVERRIDES, "model.dropout=0", "train.optimizer=sgd", "train.own_labels_at=0.5")
 
 
 def train(out: Path, scenes: Path, processes: int, until: int, stored: bool = True) -> None:
