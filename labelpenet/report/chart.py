@@ -13,6 +13,7 @@ POINTS = 300
 """At most so many points of a line are drawn; neighbours are averaged."""
 
 _SPAN = 30.0  # a larger ratio of largest to smallest value is drawn on a logarithmic axis
+_MOST = 1e30  # powers of ten and their marks stay far from what a float holds
 Points = Sequence[tuple[float, float]]
 
 
@@ -43,7 +44,8 @@ class Chart:
         x_ticks: Left to right.
         y_ticks: Bottom to top.
         log: Whether the vertical axis is logarithmic.
-        left_out: Values that are no finite numbers.
+        left_out: Values that are no finite numbers, or beyond 1e30 like those of a training that
+            went astray.
     """
 
     title: str
@@ -75,7 +77,10 @@ def line_chart(
         >>> [tick.text for tick in chart.y_ticks], chart.lines[0].last
         (['0', '0.2', '0.4', '0.6', '0.8', '1'], 0.5)
     """
-    finite = {k: [p for p in points if math.isfinite(p[1])] for k, points in series.items()}
+    finite = {
+        k: [(x, y if abs(y) >= 1 / _MOST else 0.0) for x, y in points if abs(y) <= _MOST]
+        for k, points in series.items()
+    }
     left_out = sum(len(points) - len(finite[k]) for k, points in series.items())
     drawn = {k: _thinned(points) for k, points in finite.items()}
     ys = [y for points in drawn.values() for _, y in points]

@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from report.page_parser import EVIL, Page
 
 from labelpenet.report.chart import HEIGHT, POINTS, WIDTH, line_chart, short
@@ -48,6 +50,16 @@ def test_linear_axis():
     for found, wanted in zip(points(line), ((left, bottom), middle, (right, top)), strict=True):
         assert found == pytest.approx(wanted, abs=0.06)
     assert line.last == 10
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=4))
+def test_any_value_is_drawn_or_left_out(values):
+    chart = line_chart("a", {"x": list(enumerate(values, 1))})
+    drawn = [point for line in chart.lines for point in points(line)]
+    assert all(np.isfinite(drawn).flatten())
+    assert chart.left_out == sum(not abs(value) <= 1e30 for value in values)
+    for tick in chart.y_ticks:
+        assert np.isfinite(tick.at)
 
 
 def test_log_axis():
