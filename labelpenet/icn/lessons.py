@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import Tensor
 
 from labelpenet.config import Config
+from labelpenet.copies import copy_of
 from labelpenet.data import load_dataset
 from labelpenet.data.images import load_image
 from labelpenet.data.transforms import flip_image, resize_image, resized_shape, to_tensor
@@ -57,19 +58,21 @@ class Teacher:
     def _pseudo_labels(self, record: ImageRecord) -> list[Lesson]:
         """Every peak of a tag, with the union of the segments that match its response map best."""
         image = load_image(record.path)
-        cues = find_cues(self.icn.classifier, image, self.config, record.labels)
-        _, regions = propose_segments(image, self.config)
+        copy = copy_of(image, self.config.longest)
+        cues = find_cues(self.icn.classifier, copy, self.config, record.labels)
+        _, regions = propose_segments(copy, self.config)
         if len(cues.maps) == 0 or len(regions) == 0:
             return []
         matching = self.config.icn.matching
         scores = match(cues.maps, regions, matching)
         masks = [union_of_best(row, regions, matching.union) for row in scores]
-        return self._at_network_size(cues.labels, cues.maps, torch.stack(masks))
+        return self._at_network_size(cues.labels, cues.maps, torch.stack(masks), image.shape)
 
     def _salient_instances(self, record: ImageRecord, masks: Tensor) -> list[Lesson]:
         """Each salient instance with the response map of the highest IoU (3.2)."""
         image = load_image(record.path)
-        cues = find_cues(self.icn.classifier, image, self.config, None)
+        copy = copy_of(image, self.config.longest)
+        cues = find_cues(self.icn.classifier, copy, self.config, None)
         maps = cues.maps
         if len(maps) == 0 or len(masks) == 0:
             return []
@@ -79,11 +82,14 @@ class Teacher:
         iou, best = (inside / either.clamp(min=1)).max(1)
         seen = iou > 0
         labels = torch.full((int(seen.sum()),), -1)
-        return self._at_network_size(labels, maps[best[seen]], masks[seen])
+        return self._at_network_size(labels, maps[best[seen]], masks[seen], image.shape)
 
-    def _at_network_size(self, labels: Tensor, cues: Tensor, masks: Tensor) -> list[Lesson]:
+    def _at_network_size(
+        self, labels: Tensor, cues: Tensor, masks: Tensor, photo: Sequence[int]
+    ) -> list[Lesson]:
+        """Lessons of the size at which the network sees a photo [H, W, 3]."""
         shorter = self.config.icn.size
-        size, _ = resized_shape(masks.shape[1], masks.shape[2], shorter, 3 * shorter)
+        size, _ = resized_shape(photo[0], photo[1], shorter, 3 * shorter)
         small = scaled(at_size(cues, size)).cpu()
         shapes = at_size(masks.float(), size) >= 0.5
         return [

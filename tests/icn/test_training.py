@@ -1,5 +1,6 @@
 """ICN from scenes to labels: repeatable, resumable, and refused with reasons."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from labelpenet.cli import app
 from labelpenet.config import Attention, config_from_dict
 from labelpenet.data import load_dataset, load_image, write_scenes
-from labelpenet.icn import training
+from labelpenet.icn import lessons, training
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.icn.model import load_icn, save_icn
 from labelpenet.icn.store import LessonStore
@@ -103,6 +104,33 @@ def test_saliency(scenes, tmp_path):
     assert store.names()
     assert set(store.names()) <= masked
     assert all(store.lesson(name, 0).label == -1 for name in store.names())
+
+
+@pytest.mark.parametrize("taught", ["tags", "saliency"])
+def test_large_photos_are_looked_at_as_copies(taught, tmp_path, monkeypatch):
+    """Whose sides round otherwise; lessons have the size at which the network sees the photo."""
+    write_scenes(tmp_path / "scenes", 3, seed=1, test_count=2, size=(150, 214))
+    config = icn_config(saliency=str(tmp_path / "scenes") if taught == "saliency" else None)
+    config = dataclasses.replace(config, longest=96, test_longest=96)
+    seen = []
+    for name in ("find_cues", "propose_segments"):
+        real = getattr(lessons, name)
+        at = 1 if name == "find_cues" else 0
+
+        def watched(*given, real=real, at=at):
+            seen.append(given[at].shape)
+            return real(*given)
+
+        monkeypatch.setattr(lessons, name, watched)
+    train_icn(config, tmp_path / "scenes", tmp_path / "run", split="train")
+    assert set(seen) == {(67, 96, 3)}
+    store = LessonStore(tmp_path / "run" / "lessons.parquet")
+    assert store.names()
+    for record in load_dataset(tmp_path / "scenes").records:
+        if record.name in store.names():
+            example = lessons.load_at_network_size(record, config, torch.Generator())
+            lesson = store.lesson(record.name, 0)
+            assert lesson.mask.shape == lesson.cue.shape == example.size
 
 
 def test_labels(run, scenes, tmp_path):
