@@ -19,9 +19,8 @@ def _number(value: object) -> object:
 NUMBER = BeforeValidator(_number)
 Number = Annotated[float, NUMBER]
 Count = Annotated[int, Field(ge=1), NUMBER]
-Width = Annotated[
-    int, Field(ge=1, le=16_384), NUMBER
-]  # of a layer; what is far wider fits no memory
+# of a layer; what is far wider fits no memory
+Width = Annotated[int, Field(ge=1, le=16_384), NUMBER]
 Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
 Positive = Annotated[float, Field(gt=0), NUMBER]
 NonNegative = Annotated[float, Field(ge=0), NUMBER]

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from labelpenet.data.proposals import ProposalStore
 from labelpenet.inference import Predictor
-from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.detection import Losses, Targets
 from labelpenet.ops import box_iou
 from labelpenet.training.examples import Example, as_targets
 from labelpenet.training.loop import Values
 from labelpenet.training.steps import (
+    as_sample,
     draw_proposals,
     labelled_loss,
     multi_label_losses,
@@ -29,7 +29,6 @@ from labelpenet.training.steps import (
 )
 from labelpenet.training.targets import keep_for_training
 from labelpenet.types import Instances
-from labelpenet.views import View
 
 PHASES = 2
 
@@ -117,14 +116,10 @@ class ForwardBackward:
                     torch.from_numpy(
                         self.proposals[example.record.name][: self.config.proposals.train_limit]
                     )
-                ).numpy()
-                tags = example.record.labels
-                views = [View(trunk.detach(), Frame(example.size))]
-                answer = predictor.answer(
-                    predictor.sample(example.pixels, boxes, tags, views), number
                 )
+                answer = predictor.answer(as_sample(predictor, example, trunk, boxes), number)
                 score = self.config.detection.label_score
-                found.append(keep_for_training(answer.instances, score, tags))
+                found.append(keep_for_training(answer.instances, score, example.record.labels))
         return found
 
     def _agreement(

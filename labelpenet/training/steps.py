@@ -1,4 +1,4 @@
-"""The losses of modules 1 to 4 on a batch; their labels come from the caller."""
+"""The losses of modules 1 to 4 on a batch, by labels of others or, module 2, by its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from labelpenet.models.classification import HeadOutput, multi_label_loss, tag_l
 from labelpenet.models.detection import DetectionModule, Losses, Targets, mean_losses
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import box_iou
+from labelpenet.sample import Sample
 from labelpenet.training.examples import Example, as_targets
 from labelpenet.training.targets import TargetStore, keep_for_training
 from labelpenet.types import Instances
@@ -107,12 +108,25 @@ def own_labels_loss(cascade: Cascade, proposals: ProposalStore) -> BatchLoss:
 
 def own_labels(predictor: Predictor, example: Example, trunk: Tensor, boxes: Tensor) -> Instances:
     """What module 2 finds among some boxes [R, 4] of an example, its tags known; no masks."""
-    tags, views = example.record.labels, [View(trunk, Frame(example.size))]
+    score = predictor.config.detection.label_score
     with torch.no_grad():
-        sample = predictor.sample(example.pixels, boxes.cpu().numpy(), tags, views)
-        found = predictor.detect.found(sample, predictor.cascade.detection)
+        sample = as_sample(predictor, example, trunk, boxes)
+        found = predictor.detect.found(sample, predictor.cascade.detection, score)
     instances = Instances(found.boxes.cpu(), found.labels.cpu(), found.scores.cpu())
-    return keep_for_training(instances, predictor.config.detection.label_score, tags)
+    return keep_for_training(instances, score, example.record.labels)
+
+
+def as_sample(predictor: Predictor, example: Example, trunk: Tensor, boxes: Tensor) -> Sample:
+    """An example, its tags known, as a predictor's modules get it.
+
+    Args:
+        predictor: Of the cascade.
+        example: The image.
+        trunk: Its trunk features [1, C, h, w].
+        boxes: [R, 4] to look at, in the example's frame.
+    """
+    views = [View(trunk.detach(), Frame(example.size))]
+    return predictor.sample(example.pixels, boxes.cpu().numpy(), example.record.labels, views)
 
 
 def labelled_loss(
