@@ -16,7 +16,7 @@ import json
 import multiprocessing
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -28,6 +28,7 @@ import torch
 from rich.console import Console
 
 from labelpenet.data import ProposalStore, load_dataset
+from labelpenet.engines.local import end_with_parent
 from labelpenet.evaluation import (
     Comparison,
     Evaluator,
@@ -57,6 +58,8 @@ from .tool import one_line_errors, positive
 
 # The checkpoints of a run that answer, and what their rows are called.
 STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
+# Of one checkpoint: what each module found, and its seconds an image.
+Rows = list[tuple[Evaluator, float]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Task:
     device: str = "cpu"
     kept: Path | None = None
 
-    def __call__(self) -> list[tuple[Evaluator, float]]:
+    def __call__(self) -> Rows:
         """Runs it, unless a run before kept the answer."""
         if self.kept is None:
             return self._run()
@@ -88,14 +91,14 @@ class Task:
         if path.exists():
             key, answer = pickle.loads(path.read_bytes())
             if key == asked:
-                return cast("list[tuple[Evaluator, float]]", answer)
+                return cast(Rows, answer)
         answer = self._run()
         self.kept.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, binary=True) as file:
             pickle.dump((asked, answer), file)
         return answer
 
-    def _run(self) -> list[tuple[Evaluator, float]]:
+    def _run(self) -> Rows:
         """One thread where it is not alone."""
         if self.quiet:
             torch.set_num_threads(1)
@@ -113,13 +116,21 @@ class Task:
         )
 
 
-def run_all(tasks: Sequence[Task], workers: int) -> list[list[tuple[Evaluator, float]]]:
-    """Their answers, in order."""
+def run_all(tasks: Sequence[Task], workers: int) -> list[Rows]:
+    """Their answers, in order; each is told when it is there."""
+
+    def told(answers: Iterable[Rows]) -> list[Rows]:
+        found = []
+        for task, answer in zip(tasks, answers, strict=True):
+            print(f"{task.checkpoint}: done", file=sys.stderr, flush=True)
+            found.append(answer)
+        return found
+
     if workers == 1:
-        return [task() for task in tasks]
+        return told(task() for task in tasks)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return [answer.result() for answer in [pool.submit(task) for task in tasks]]
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        return told(pool.map(Task.__call__, tasks))
 
 
 class Seeds:

@@ -145,7 +145,7 @@ def _ready(pool: Sequence[_Process[R]]) -> list[_Process[R]]:
 def _serve(work: Work[Any], number: int, workers: Workers, pipe: Connection) -> None:
     """What a worker process does until it is dismissed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     prepare_worker(workers, number)
     do: Callable[[int], Any] | None = None
     with suppress(EOFError, OSError):
@@ -165,12 +165,16 @@ def _send(pipe: Connection, answer: tuple[bool, Any]) -> None:
         pipe.send((False, RuntimeError(f"{answer[1]!r:.500} cannot be sent: {error}")))
 
 
-def _end_with_parent() -> None:
-    """A worker that outlived its parent would write beside the next run."""
+def end_with_parent() -> None:
+    """In a worker process: one that outlived its parent would write beside the next run."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def prepare_worker(workers: Workers, number: int) -> None:

@@ -1,6 +1,9 @@
 """The local engine: in this process, and in several."""
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 from engines.works import Squares
@@ -54,3 +57,28 @@ def test_stopping_begins_no_more_tasks(tmp_path):
 def test_no_workers(tmp_path):
     with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
         list(run(Squares(tmp_path), TASKS, workers=Workers(0)))
+
+
+POOL = """
+import multiprocessing, os, signal, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from labelpenet.engines.local import end_with_parent
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_of_a_pool_ends_with_its_parent(tmp_path):
+    """The pipe is the worker's too, so that its end says that the worker is gone."""
+    (tmp_path / "pool.py").write_text(POOL)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "pool.py"], stdout=subprocess.PIPE
+    ) as started:
+        assert started.stdout is not None
+        begun = time.monotonic()
+        assert int(started.stdout.read()) > 0
+    assert time.monotonic() - begun < 50
