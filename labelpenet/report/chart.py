@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 WIDTH, HEIGHT = 420.0, 210.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 10.0, 28.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0  # half of the last mark lies to the right
 POINTS = 300
 """At most so many points of a line are drawn; neighbours are averaged."""
 
