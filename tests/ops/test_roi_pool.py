@@ -4,23 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import assert_near
+from roi_pool_case import case
 
 from labelpenet.ops import roi_pool
 from labelpenet.reference import roi_pool as reference
 
 GRID = torch.arange(16.0).reshape(1, 1, 4, 4)
 LOWEST = torch.finfo(torch.float32).min
-
-
-def case(n=2, c=19, h=11, w=23, rois=12, seed=0):
-    """Features, boxes that also leave the image on every side, and a scale of 1/8."""
-    g = torch.Generator().manual_seed(seed)
-    features = torch.randn(n, c, h, w, generator=g)
-    size = torch.tensor([8.0 * w, 8.0 * h])
-    a, b = (torch.rand(2, rois, 2, generator=g) * 1.4 - 0.2) * size
-    index = torch.randint(0, n, (rois, 1), generator=g)
-    return features, torch.cat((index, torch.minimum(a, b), torch.maximum(a, b)), 1), 1 / 8
 
 
 def assert_as_reference(features, boxes, size, scale):
@@ -140,165 +130,12 @@ def test_list_of_boxes():
     assert torch.equal(roi_pool(features, per_image, 2, scale), roi_pool(features, boxes, 2, scale))
 
 
-def test_gradient_against_reference():
-    features, boxes, scale = case()
-    features.requires_grad_()
-    grad = torch.randn(len(boxes), features.shape[1], 3, 4)
-    (got,) = torch.autograd.grad(roi_pool(features, boxes, (3, 4), scale), features, grad)
-    wide = features.double()
-    pooled = reference(wide, boxes, (3, 4), scale)[0]
-    (want,) = torch.autograd.grad(pooled, features, grad.double())
-    assert_near(got, want, torch.float32)
-
-
-def test_gradcheck():
-    features, boxes, scale = case(c=2, rois=4)
-    features = torch.randperm(features.numel()).double().reshape(features.shape).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda f: roi_pool(f, boxes.double(), (2, 3), scale), (features,)
-    )
-
-
-def test_gradient_of_a_gradient():
-    features, boxes, scale = case(c=3, rois=5)
-    wide, boxes = features.double().requires_grad_(), boxes.double()
-    found = []
-    for pool in (roi_pool, lambda *arguments: reference(*arguments)[0]):
-        loss = pool(wide, boxes, (2, 3), scale).pow(3).sum()
-        (first,) = torch.autograd.grad(loss, wide, create_graph=True)
-        found += torch.autograd.grad(first.pow(2).sum(), wide)
-    torch.testing.assert_close(*found)
-    assert bool((found[0] != 0).any())
-    none = torch.zeros(0, 5, dtype=torch.float64)
-    (first,) = torch.autograd.grad(roi_pool(wide, none, 2).sum(), wide, create_graph=True)
-    assert not bool(first.any())
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_a_list_of_boxes_for_many_images(dtype):
     count = 2100  # bfloat16 counts to 256, float16 to 2,048
     features = (torch.arange(count) % 64).to(dtype).reshape(-1, 1, 1, 1)
     pooled = roi_pool(features, [torch.zeros(1, 4, dtype=dtype)] * count, 1)
     assert torch.equal(pooled, features)
-
-
-def test_no_gradient_no_argmax(monkeypatch):
-    from labelpenet.ops import _extension
-
-    given_argmax = []
-
-    class Spy:
-        def roi_pool(self, *args):
-            given_argmax.append(args[4] is not None)
-            args[3].zero_()
-
-    monkeypatch.setattr(_extension, "_active", Spy())
-    features, boxes, scale = case()
-    roi_pool(features, boxes, 2, scale)
-    features.requires_grad_()
-    with torch.no_grad():
-        roi_pool(features, boxes, 2, scale)
-        roi_pool(features, boxes, 2, scale, return_argmax=True)
-    roi_pool(features, boxes, 2, scale)
-    assert given_argmax == [False, False, True, True]
-
-
-def test_instruction_sets_and_threads_agree():
-    from labelpenet import _C
-
-    features, boxes, scale = case(n=2, c=70, h=20, w=30, rois=60)
-    features.requires_grad_()
-    grad = torch.randn(60, 70, 7, 7)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for name, count in (("baseline", 1), ("", 1), ("", 4)):
-            _C.force_isa(name)
-            torch.set_num_threads(count)
-            pooled = roi_pool(features, boxes, 7, scale)
-            results.append((pooled, *torch.autograd.grad(pooled, features, grad)))
-    finally:
-        _C.force_isa("")
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-@pytest.mark.parametrize("channels", [64, 67])
-def test_results_beyond_the_caches(channels, isa):
-    """Large results take streaming stores where their alignment allows; the bits stay the same."""
-    features, boxes, scale = case(n=1, c=channels, h=12, w=15, rois=750)
-    whole = roi_pool(features, boxes, 7, scale, return_argmax=True)
-    assert whole[0].nbytes > 8 << 20
-    parts = [roi_pool(features, b, 7, scale, return_argmax=True) for b in boxes.split(150)]
-    for got, want in zip(whole, zip(*parts, strict=True), strict=True):
-        assert torch.equal(got, torch.cat(want))
-
-
-def test_torchvision():
-    ops = pytest.importorskip("torchvision.ops")
-    features, boxes, scale = case(n=2, c=24, h=40, w=50, rois=200)
-    features.requires_grad_()
-    got, want = roi_pool(features, boxes, 7, scale), ops.roi_pool(features, boxes, 7, scale)
-    assert torch.equal(got, want)
-    grad = torch.randn_like(got)
-    for a, b in zip(
-        torch.autograd.grad(got, features, grad),
-        torch.autograd.grad(want, features, grad),
-        strict=True,
-    ):
-        assert_near(a, b, torch.float32)
-
-
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-
-
-def check_kernels(dtype, device, features, boxes, scale, size=(3, 2)):
-    """Forward and backward of the CUDA kernels against the CPU's, which must agree to the bit."""
-    features = features.to(dtype).requires_grad_()
-    pooled, argmax = roi_pool(
-        features.to(device), boxes.to(device), size, scale, return_argmax=True
-    )
-    want, places = reference(features.detach(), boxes.to(torch.promote_types(dtype, boxes.dtype)),
-                             size, scale)  # fmt: skip
-    assert torch.equal(pooled.cpu(), want)
-    assert torch.equal(argmax.cpu(), places.int())
-    with torch.no_grad():
-        assert torch.equal(roi_pool(features.to(device), boxes.to(device), size, scale), pooled)
-    grad = torch.randn(pooled.shape).to(dtype)
-    return torch.autograd.grad(pooled, features, grad.to(device))[0], grad
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_emulated(dtype, emulated, monkeypatch):
-    from labelpenet import _C
-    from labelpenet.ops import _extension
-
-    features, boxes, scale = case(c=35, h=5, w=9, rois=5)
-    got, grad = check_kernels(dtype, "cpu", features, boxes, scale)
-    monkeypatch.setattr(_extension, "_active", _C)
-    features = features.to(dtype).requires_grad_()
-    pooled = roi_pool(features, boxes, (3, 2), scale)
-    assert torch.equal(got, torch.autograd.grad(pooled, features, grad)[0])
-
-
-def test_emulated_plane_beyond_shared_memory(emulated):
-    features, boxes, scale = case(n=1, c=1, h=112, w=112, rois=2)
-    got, grad = check_kernels(torch.float32, "cpu", features, boxes, scale)
-    features.requires_grad_()
-    pooled = reference(features, boxes, (3, 2), scale)[0]
-    assert_near(got, torch.autograd.grad(pooled, features, grad)[0], torch.float32)
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(2, 35, 11, 23), (1, 5, 120, 130)])
-def test_device(dtype, shape):
-    features, boxes, scale = case(*shape, rois=40)
-    got, grad = check_kernels(dtype, "cuda", features, boxes, scale, (7, 7))
-    features = features.to(dtype).requires_grad_()
-    pooled = roi_pool(features, boxes, 7, scale)
-    assert torch.equal(got.cpu(), torch.autograd.grad(pooled, features, grad)[0])
 
 
 def test_empty():
@@ -312,13 +149,6 @@ def test_empty():
     assert roi_pool(features[:0], [], 3, scale).shape == (0, 19, 3, 3)
     flat = roi_pool(features[:, :, :0], boxes, 3, scale)
     assert torch.equal(flat, torch.zeros(12, 19, 3, 3))
-
-
-def test_image_without_boxes_gets_zero_gradient():
-    features = torch.randn(3, 2, 4, 4, requires_grad=True)
-    roi_pool(features, torch.tensor([[1.0, 0, 0, 3, 3]]), 1).sum().backward()
-    assert features.grad[[0, 2]].eq(0).all()
-    assert features.grad[1].sum() == 2
 
 
 def test_non_contiguous():
@@ -360,31 +190,3 @@ F, B = torch.rand(2, 3, 4, 5), torch.zeros(3, 5)
 def test_bad_input(arguments, error, message):
     with pytest.raises(error, match=message):
         roi_pool(*arguments)
-
-
-def test_opcheck():
-    features, boxes, scale = case()
-    features.requires_grad_()
-    for with_argmax in (True, False):
-        torch.library.opcheck(
-            torch.ops.labelpenet.roi_pool,
-            (features if with_argmax else features.detach(), boxes, 3, 2, scale, with_argmax),
-        )
-    _, argmax = torch.ops.labelpenet.roi_pool(features.detach(), boxes, 3, 2, scale, True)
-    torch.library.opcheck(
-        torch.ops.labelpenet.roi_pool_backward,
-        (torch.randn(argmax.shape), argmax, boxes, 2, 11, 23),
-    )
-
-
-def test_compile():
-    features, boxes, scale = case()
-    features.requires_grad_()
-
-    @torch.compile(fullgraph=True, backend="aot_eager")
-    def total(f, b):
-        return roi_pool(f, b, 3, scale).square().sum()
-
-    (got,) = torch.autograd.grad(total(features, boxes), features)
-    (want,) = torch.autograd.grad(roi_pool(features, boxes, 3, scale).square().sum(), features)
-    assert torch.equal(got, want)
