@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures and settings of every test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock  # which torch brings
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("LABELPENET_SHARED", ROOT.parent / "shared"))

@@ -59,7 +59,7 @@ corners = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(maps, corners)
 def test_soft_iou_against_brute_force(soft, rows):
     boxes = [(x, y, x + w, y + h) for x, y, w, h in rows]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelpenet.config import ConfigError, load_config
@@ -56,7 +56,6 @@ def test_a_score_is_a_strength_times_its_share():
 
 
 @given(st.integers(0, 1000), st.integers(0, 20), POWERS)
-@settings(deadline=None)
 def test_contrast_keeps_the_best_and_the_order(seed, count, power):
     strength = drawn(seed, count)[1]
     score = contrasted(strength, power)
@@ -80,7 +79,6 @@ def test_a_vote_weighs_near_boxes_by_strength():
 
 @given(st.integers(0, 1000), st.integers(1, 20), POWERS)
 @example(256, 15, 18.0)  # a neighbour is stronger by more than a float holds to that power
-@settings(deadline=None)
 def test_a_vote_stays_among_the_boxes_that_had_one(seed, count, power):
     boxes, strength = drawn(seed, count)
     rows, labels = (strength > 0).nonzero(as_tuple=True)

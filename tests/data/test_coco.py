@@ -129,7 +129,7 @@ def test_bad_files(coco_file, case):
         load_dataset(coco_file(data))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_run_lengths_round_trip(height, width, random):
     mask = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)])
@@ -194,7 +194,6 @@ def test_bad_segmentations(value):
         decode_segmentation(value, 4, 6)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=12))
 def test_any_counts(text):
     try:

@@ -207,7 +207,7 @@ def test_size_needs_no_pixels(tmp_path):
     assert image_size(tmp_path / "half.jpg") == (48, 64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]), st.data())
 def test_damaged_bytes_never_escape(tmp_path_factory, kind, data):
     buffer = io.BytesIO()

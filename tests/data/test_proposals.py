@@ -28,7 +28,7 @@ def path(tmp_path):
     return tmp_path / "out" / "proposals.parquet"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),

@@ -193,7 +193,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1
 tags = st.sets(st.sampled_from(CLASSES)).map(tuple)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.dictionaries(names, tags, min_size=1, max_size=5), st.sampled_from([1, 700]))
 def test_lists_come_back(tmp_path_factory, images, times):
     """Also those of several record batches."""

@@ -121,7 +121,7 @@ def test_unknown_label(csv_file):
         load_dataset(path, classes=["cat", "horse"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=60).map(lambda tail: b"image,labels\n" + tail) | st.binary(max_size=60))
 def test_any_bytes_as_csv(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("csv") / "list.csv"

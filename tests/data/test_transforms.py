@@ -38,7 +38,7 @@ def test_resized_shape(size, sides, shape, scale):
     assert resized_shape(*size, *sides) == (shape, pytest.approx(scale))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(1, 50))
 def test_resize_image(height, width, shorter, longest):
     image = torch.full((3, height, width), 77, dtype=torch.uint8)
@@ -87,7 +87,7 @@ def test_non_contiguous():
     torch.testing.assert_close(resized, expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 6), st.integers(1, 50))
 def test_mirrored_twice_is_the_same(count, width):
     image = torch.rand(3, 4, width)

@@ -182,7 +182,7 @@ def test_deep_annotation(voc):
     assert read_annotation(voc, "000001") == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=80) | st.text('<>/!abn&;"= ?[]x', max_size=60).map(str.encode))
 def test_any_bytes_as_annotation(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("voc")

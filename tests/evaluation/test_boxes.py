@@ -120,7 +120,7 @@ def test_corloc_is_the_reference(seed):
     assert corloc_hits(predictions, truth, 3).shape == (len(truth), 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_perfect_predictions_give_one(seed):
     _, truth, *_ = random_dataset(seed)
@@ -139,7 +139,7 @@ def test_perfect_predictions_give_one(seed):
     assert all(v == 1 or np.isnan(v) for v in corloc(perfect, truth, 3).values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.randoms(use_true_random=False))
 def test_order_is_of_no_effect(seed, random):
     predictions, truth, *_ = random_dataset(seed)
@@ -155,7 +155,7 @@ def test_order_is_of_no_effect(seed, random):
     assert box_ap(mixed, shuffled, 3).values == pytest.approx(want, abs=0, nan_ok=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_a_lower_scored_false_positive_never_raises_ap(seed):
     predictions, truth, *_ = random_dataset(seed)

@@ -170,7 +170,7 @@ def test_unknown_layers_are_refused(layer):
         PeakTracer(nn.Sequential(layer), nn.Linear(3, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     top=st.lists(st.integers(-6, 9), min_size=2, max_size=2),
     left=st.lists(st.integers(-6, 9), min_size=2, max_size=2),

@@ -18,7 +18,7 @@ from labelpenet.labeling import open_labels
 from labelpenet.types import Instances, Labelling
 
 # no deadline: the machine may be busy
-STEADY = settings(deadline=None, max_examples=40)
+STEADY = settings(max_examples=40)
 JOB = {"checkpoint": "abc", "settings": {"crf": {"iterations": 5}, "seed": 0}}
 
 

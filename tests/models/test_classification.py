@@ -127,7 +127,7 @@ def test_images_of_a_batch_do_not_touch_each_other():
 edges = st.integers(-48, 96).map(lambda n: n / 16)  # halves of cells, and what lies between
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 12), st.just(4)), elements=edges))
 def test_boxes_of_a_kind_pool_alike(corners):
     """And boxes of two kinds differ in their cells."""

@@ -106,7 +106,7 @@ def test_project_against_cv2_and_torch():
     assert_near(got[1], by_torch, torch.float32)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     cells=st.tuples(st.integers(1, 9), st.integers(1, 20)),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),

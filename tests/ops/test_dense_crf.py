@@ -136,7 +136,7 @@ def test_flat_image(value):
     assert_close(dense_crf(image, unary), reference(image, unary), 1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(1, 12), st.integers(1, 12), st.integers(2, 9), st.integers(0, 9),
     st.floats(0.3, 100), st.floats(1, 200), st.integers(0, 10**6),

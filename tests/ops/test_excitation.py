@@ -177,7 +177,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     assert_near(excitation_maps(activations, weights, classes), whole, torch.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     proposals=st.integers(1, 4),
     channels=st.integers(1, 40),

@@ -133,7 +133,7 @@ def test_segments_of_selective_search():
     assert boxes[best].tolist() == [20, 10, 60, 40]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     share=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),

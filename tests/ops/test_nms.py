@@ -88,7 +88,7 @@ def test_reference(count, threshold, isa):
     assert_as_reference(*photo_boxes(count), threshold)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     count=st.integers(0, 40),
     seed=st.integers(0, 2**20),

@@ -67,7 +67,7 @@ def test_against_cv2():
         assert_near(one, want, torch.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     sigma=st.floats(0.3, 5),

@@ -70,7 +70,7 @@ def test_reference(size, dtype, isa):
     assert_as_reference(features.to(dtype), boxes.to(dtype), size, scale)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(*[st.integers(1, n) for n in (2, 18, 6, 40)]),
     size=st.tuples(st.integers(1, 8), st.integers(1, 8)),

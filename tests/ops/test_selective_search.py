@@ -34,7 +34,7 @@ def decoded(rle):
 @given(
     st.integers(1, 18), st.integers(1, 18), st.integers(0, 1000), st.integers(1, 6), st.booleans()
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_search_is_the_reference(height, width, seed, min_side, regions):
     image = noise(height, width, seed)
     ks, terms, min_size = [20.0, 100.0], [15, 14], 5

@@ -37,7 +37,7 @@ def same(a: Instances, b: Instances) -> bool:
     return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(found(), max_size=4))
 def test_round_trip(items):
     with tempfile.TemporaryDirectory() as folder:
