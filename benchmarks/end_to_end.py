@@ -73,7 +73,7 @@ def random_cascade(config: Config, classes: int, image: np.ndarray, boxes: np.nd
     outputs = []
     with torch.no_grad():
         hook = module.register_forward_hook(lambda _, __, output: outputs.extend(output))
-        predictor.image_scores(image, boxes)
+        predictor(image, boxes, 1)
         hook.remove()
         for layer, said in ((module.fc8c, outputs[0].logits), (module.fc8w, outputs[0].second)):
             factor = 2 / said.std(0)

@@ -51,13 +51,9 @@ def evaluate_module(
     for record in track(dataset.records, title, len(dataset), console):
         image = load_image(record.path)
         began = time.perf_counter()
-        found = labeler(image, (), record.name).instances
+        found = labeler(image, (), record.name)
         seconds += time.perf_counter() - began
-        scores = None
-        if isinstance(labeler, Labeler) and labeler.module == 1:
-            boxes = labeler.propose(image, record.name, traced=True)
-            scores = labeler.predictor.image_scores(image, boxes).cpu()
-        evaluator.add(record.name, found, truth[record.name], scores)
+        evaluator.add(record.name, found.instances, truth[record.name], found.presence)
     return evaluator.result(), seconds / len(dataset)
 
 
@@ -81,12 +77,11 @@ def evaluate_cascade(
         with autocast(labeler.config, predictor.device):
             sample = predictor.sample(image, boxes, None)
             shared = time.perf_counter() - began
-            scores = predictor.presence(sample).cpu()
             for k, evaluator in enumerate(evaluators):
                 began = time.perf_counter()
-                found = predictor.answer(sample, k + 1).instances
+                found = predictor.answer(sample, k + 1)
                 seconds[k] += shared + time.perf_counter() - began
-                evaluator.add(record.name, found, truth[record.name], None if k else scores)
+                evaluator.add(record.name, found.instances, truth[record.name], found.presence)
     return [(one, s / len(dataset)) for one, s in zip(evaluators, seconds, strict=True)]
 
 

@@ -37,21 +37,20 @@ class Classify:
 
     def __call__(self, sample: Sample) -> Labelling:
         """The objects of an image."""
-        if len(sample.proposals) == 0:
-            return Labelling(Instances.empty(*sample.size), 1)
         output, boxes = self._head(sample)
         if sample.tags is None:
-            said = self._presence(sample, output)
-            found = said >= self.config.detection.score_threshold
-            classes = found.nonzero().flatten().tolist()
-            presence = said[classes]  # the tag itself is a guess
+            present = self._presence(sample, output)
+            likely = present >= self.config.detection.score_threshold
+            classes = likely.nonzero().flatten().tolist()
+            told = present.cpu()
         else:
+            present = output.logits.new_ones(output.logits.shape[1])
             classes = list(sample.tags)
-            presence = output.logits.new_ones(len(classes))
-        if not classes:
-            return Labelling(Instances.empty(*sample.size), 1)
+            told = None
+        if not classes or len(boxes) == 0:
+            return Labelling(Instances.empty(*sample.size), 1, presence=told)
         head = tagged_proposals(output, boxes, classes, self.weights)
-        seen = Seen(presence, sample.maps, self._regions(sample))
+        seen = Seen(present[classes], sample.maps, self._regions(sample))
         candidates = self._sure(
             tagged_candidates(output, head, classes, sample.size, self.config, seen), sample.tags
         )
@@ -65,11 +64,7 @@ class Classify:
             result.quality,
         )
         distinct = mask_nms(instances, self.config.detection.mask_nms)
-        return Labelling(instances.select(distinct), 1, pictures(result))
-
-    def presence(self, sample: Sample) -> Tensor:
-        """How likely each class is in the image [C]: what the class maps say, else p^ of eq. 1."""
-        return self._presence(sample, None)
+        return Labelling(instances.select(distinct), 1, pictures(result), told)
 
     @cached_property
     def weights(self) -> PositiveWeights:
@@ -77,10 +72,10 @@ class Classify:
         fc = self.module.fc
         return head_weights((fc.fc6, fc.fc7, self.module.fc8c), self.config)
 
-    def _presence(self, sample: Sample, output: HeadOutput | None) -> Tensor:
+    def _presence(self, sample: Sample, output: HeadOutput) -> Tensor:
+        """How likely each class is in the image [C]: what the class maps say, else p^ of eq. 1."""
         if sample.maps is not None:
             return sample.maps.probability
-        output = self._head(sample)[0] if output is None else output
         return image_log_probabilities(output).exp()
 
     def _head(self, sample: Sample) -> tuple[HeadOutput, Tensor]:

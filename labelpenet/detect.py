@@ -129,7 +129,7 @@ class Detect:
         attention = None if self._attend is None else self._attend(sample.image, candidates)
         result = calibrate(sample.image, head, candidates, self.config.calibration, attention)
         instances = _instances(found, sample, result.masks, result.quality)
-        return Labelling(self._distinct(instances), 2, pictures(result))
+        return Labelling(self._distinct(instances), 2, pictures(result), _presence(found, sample))
 
     def _segmented(self, sample: Sample, module: SegmentationModule, number: int) -> Labelling:
         """Modules 3 and 4, which have a mask part."""
@@ -153,7 +153,7 @@ class Detect:
             pictured["mask confidence"] = confidence.max(0).values.cpu()
             pictured["CRF mask"] = masks.any(0).float().cpu()
         instances = _instances(found, sample, masks, quality)
-        return Labelling(self._distinct(instances), number, pictured)
+        return Labelling(self._distinct(instances), number, pictured, _presence(found, sample))
 
     @cached_property
     def _weights(self) -> PositiveWeights:
@@ -170,6 +170,10 @@ def _instances(found: Detections, sample: Sample, masks: Tensor, quality: Qualit
     boxes = clip(found.boxes, sample.size).cpu().float()
     instances = Instances(boxes, found.labels.cpu(), found.scores.cpu(), masks.cpu())
     return dataclasses.replace(instances, quality=quality)
+
+
+def _presence(found: Detections, sample: Sample) -> Tensor | None:
+    return found.presence.cpu() if sample.tags is None else None
 
 
 def margins(found: Detections) -> Tensor:

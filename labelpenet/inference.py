@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from labelpenet.classify import Classify
 from labelpenet.copies import boxes_in, copy_of, enlarged
@@ -85,17 +84,6 @@ class Predictor:
         """As a call, where the trunk has seen the image: one pass of it for several modules."""
         found = self.classify(sample) if module == 1 else self.detect(sample, module)
         return enlarged(found, sample.whole, sample.size)
-
-    @torch.no_grad()
-    def presence(self, sample: Sample) -> Tensor:
-        """How likely each class is in the image [C]: what the class maps say, else p^ of eq. 1."""
-        return self.classify.presence(sample)
-
-    @torch.no_grad()
-    def image_scores(self, image: np.ndarray, proposals: np.ndarray) -> Tensor:
-        """As presence, of an image that the trunk has not seen."""
-        with autocast(self.config, self.device):
-            return self.presence(self.sample(image, proposals, None))
 
     @torch.no_grad()
     def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:

@@ -164,8 +164,10 @@ class Labelling:
         module: The module of the cascade that they come from, 1 to 4.
         maps: Pictures of the way there, by name in order, such as `attention`, `heat-map` and
             `CRF mask`: each [H, W] float32 in [0, 1].
+        presence: How likely each class is in the image, [C] float32; None where tags say that.
     """
 
     instances: Instances
     module: int
     maps: dict[str, Tensor] = field(default_factory=dict)
+    presence: Tensor | None = None

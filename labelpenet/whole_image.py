@@ -66,8 +66,4 @@ class WholeImage:
                 every[:, label] = seen.fit(label, boxes, gamma)
             return every
 
-        present = tags is None and rules.image_prior > 0
-        return Prior(
-            fit if rules.map_weight else None,
-            seen.probability**rules.image_prior if present else None,
-        )
+        return Prior(fit if rules.map_weight else None, seen.probability)

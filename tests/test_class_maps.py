@@ -16,7 +16,7 @@ from labelpenet.models.boxes import Frame
 from labelpenet.models.classification import tag_loss
 from labelpenet.ops import RegionMasks
 from labelpenet.training.places import fit_places, seeds
-from labelpenet.types import ImageRecord
+from labelpenet.types import ImageRecord, Labelling
 from labelpenet.whole_image import WholeImage
 
 LOW = -20.0
@@ -148,6 +148,47 @@ def test_presence_lowers_scores(module):
         assert found.masks is not None
         scores.append(float(found.scores.max()))
     assert scores[1] < scores[0]
+
+
+@pytest.mark.parametrize("module", [2, 3])
+def test_the_head_has_a_say_in_presence_where_tags_are_unknown(module):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 30, 30], [10, 10, 60, 40], [5, 20, 40, 48]], np.float32)
+    found = {}
+    for share in (0, 0.5, 1):
+        cascade = random_cascade(
+            *RULES,
+            "detection.score_threshold=0.0",
+            "detection.search_boxes=3",
+            "detection.image_prior=1",
+            "detection.mask_nms=1",
+            "detection.limit=1000",
+            f"detection.head_presence={share}",
+        )
+        predictor = Predictor(cascade)
+        found[share] = predictor(image, boxes, module)
+        tagged = predictor(image, boxes, module, (0, 2))
+        assert tagged.presence is None
+        first = found.setdefault("tagged", tagged)
+        assert torch.equal(tagged.instances.scores, first.instances.scores)
+    classifier = predictor(image, boxes, 1).presence
+    assert torch.equal(found[0].presence, classifier)
+    low, high = (torch.logit(found[share].presence) for share in (0, 1))
+    torch.testing.assert_close(torch.logit(found[0.5].presence), (low + high) / 2)
+    rest = [strengths(found[share]) for share in (0, 0.5, 1)]
+    for label in set(rest[0]) & set(rest[1]) & set(rest[2]):
+        assert [one[label] for one in rest] == pytest.approx([rest[0][label]] * 3, rel=1e-4)
+    assert len(set(rest[0]) & set(rest[1]) & set(rest[2])) > 1
+
+
+def strengths(found: Labelling) -> dict[int, float]:
+    """The best score of each class, without how likely the class is."""
+    best: dict[int, float] = {}
+    for label, score in zip(
+        found.instances.labels.tolist(), found.instances.scores.tolist(), strict=True
+    ):
+        best.setdefault(label, score / float(found.presence[label]))
+    return best
 
 
 @pytest.mark.parametrize("module", [1, 2, 3, 4])

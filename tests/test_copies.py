@@ -78,9 +78,9 @@ def test_a_large_photo_has_the_labels_of_its_copy(module):
         torch.testing.assert_close(large.instances.boxes, expected.instances.boxes)
         assert torch.equal(large.instances.masks, expected.instances.masks)
         assert torch.equal(large.instances.scores, small.instances.scores)
+        if tags is None:
+            assert torch.equal(large.presence, small.presence)
         assert all(one.shape == (96, 128) for one in large.maps.values())
-    scores = predictor.image_scores(image, boxes)
-    torch.testing.assert_close(scores, predictor.image_scores(copy, boxes / 2))
 
 
 @pytest.mark.parametrize("setting", ["train.longest=1300", "test_longest=1201", "longest=1199"])

@@ -40,6 +40,9 @@ def check(labelling: Labelling, module: int, image: np.ndarray) -> None:
     found = labelling.instances
     count = len(found)
     assert labelling.module == module
+    if labelling.presence is not None:
+        assert labelling.presence.dtype == torch.float32
+        assert ((labelling.presence >= 0) & (labelling.presence <= 1)).all()
     assert found.boxes.shape == (count, 4)
     assert found.boxes.dtype == found.scores.dtype == torch.float32
     assert found.labels.shape == found.scores.shape == (count,)
@@ -110,9 +113,9 @@ def test_a_mirrored_image_has_mirrored_scores():
         Predictor(random_cascade(f"test_flip={flip}", "train.precision=fp32"))
         for flip in ("false", "true")
     )
-    one, other = (both.image_scores(*pair) for pair in ((image, boxes), (mirrored, flipped)))
+    one, other = (both(*pair, 1).presence for pair in ((image, boxes), (mirrored, flipped)))
     assert torch.allclose(one, other, atol=1e-5)
-    one, other = (alone.image_scores(*pair) for pair in ((image, boxes), (mirrored, flipped)))
+    one, other = (alone(*pair, 1).presence for pair in ((image, boxes), (mirrored, flipped)))
     assert not torch.allclose(one, other, atol=1e-5)
 
 
@@ -149,7 +152,7 @@ def test_untagged_classes_are_likely_ones(predictor):
     """Without tags, module 1 names the classes that the image has with p^ over the threshold."""
     image = photo(40, 40)
     boxes = boxes_in(40, 40)
-    likely = predictor.image_scores(image, boxes)
+    likely = predictor(image, boxes, 1).presence
     assert likely.shape == (3,)
     assert likely.sum().item() == pytest.approx(1, abs=1e-5)
     found = predictor(image, boxes, 1).instances

@@ -6,7 +6,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelpenet.config import ConfigError, load_config
-from labelpenet.models.ranking import blended, contrasted, limited, sure_enough, voted
+from labelpenet.models.ranking import (
+    blended,
+    contrasted,
+    limited,
+    presence,
+    sure_enough,
+    voted,
+)
 from labelpenet.ops import box_iou
 
 POWERS = st.floats(0, 20)
@@ -47,6 +54,26 @@ def test_a_weight_of_nothing_stops_no_score():
 def test_more_than_the_maps_weight_is_refused():
     with pytest.raises(ConfigError, match=r": detection.object_weight is part of map_weight.*it$"):
         load_config("voc-squeezenet", ["detection.map_weight=0.4", "detection.object_weight=0.5"])
+
+
+@given(st.floats(0, 1), st.integers(0, 100), st.integers(1, 6))
+def test_presence_lies_between_both_opinions(share, seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    head = torch.softmax(9 * torch.randn(count, 4, generator=generator), 1)
+    known = torch.rand(3, generator=generator)
+    both = torch.stack((known, head[:, :-1].amax(0)))
+    present = presence(known, head, share)
+    assert bool((present >= both.amin(0) - 2e-6).all())
+    assert bool((present <= both.amax(0) + 2e-6).all())
+
+
+def test_presence_of_one_opinion():
+    head = torch.tensor([[0.7, 0.0, 0.3], [0.9, 0.0, 0.1]])
+    known = torch.tensor([0.2, 1.0])
+    assert presence(known, head, 0.0) is known
+    assert presence(known, head[:0], 0.5) is known  # no box, no opinion
+    assert presence(known, head, 1.0).tolist() == pytest.approx([0.9, 0.0], abs=2e-6)
+    assert presence(known, head, 0.5)[1] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_score_is_a_strength_times_its_share():

@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from labelpenet.rle import decode_mask, encode_masks, runs_of
 
-STEADY = settings(max_examples=40)  # no deadline: the machine may be busy
+STEADY = settings(max_examples=40)
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=20))
 
 

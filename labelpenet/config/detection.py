@@ -38,6 +38,8 @@ class DetectionConfig:
             best one of every tag always does.
         image_prior: A score is multiplied by the whole-image classifier's probability of its class,
             where tags are unknown, to this power; 0 is the paper's.
+        head_presence: Share of the head's surest box in that probability, in log odds: boxes show
+            objects that are lost in the whole image. 0 leaves it to the classifier.
         map_weight: A box's strength is the weighted geometric mean of the head's probability and of
             its soft IoU with the class map; this is the map's weight, 0 is the paper's.
         object_weight: Where tags are known, so much of the map's weight goes to the head's
@@ -86,6 +88,7 @@ class DetectionConfig:
     mask_nms: Fraction = 0.5
     label_score: Fraction = 0.5
     image_prior: NonNegative = 0.0
+    head_presence: Fraction = 0.0
     map_weight: Fraction = 0.0
     object_weight: Fraction = 0.0
     map_gamma: Positive = 1.0

@@ -14,7 +14,15 @@ from labelpenet.models.backbones import Grid
 from labelpenet.models.boxes import ROI_STD, Frame, clip, decode, draw, encode, match
 from labelpenet.models.classification import HeadOutput, run_head
 from labelpenet.models.fc_head import FcHead
-from labelpenet.models.ranking import Prior, blended, contrasted, limited, sure_enough, voted
+from labelpenet.models.ranking import (
+    Prior,
+    blended,
+    contrasted,
+    limited,
+    presence,
+    sure_enough,
+    voted,
+)
 from labelpenet.models.rpn import Rpn
 from labelpenet.ops import nms_groups
 
@@ -60,6 +68,7 @@ class Detections(NamedTuple):
     entry_scores: Tensor  # [E]
     rois: Tensor  # [R, 4] in the image's frame
     output: HeadOutput  # of the R ROIs in the first view
+    presence: Tensor  # [C] how likely each class is in the image
 
     def at(self, rows: Tensor) -> Detections:
         """Those at some places [K], in that order."""
@@ -247,8 +256,9 @@ class DetectionModule(nn.Module):
         objects = 0.0 if tags is None else config.object_weight
         strength = blended(probability, fit, config.map_weight - objects, objects)
         score = contrasted(strength, config.contrast)
-        if prior.presence is not None:
-            score = score * prior.presence
+        present = presence(prior.presence, probability, config.head_presence)
+        if tags is None:
+            score = score * present**config.image_prior
         allowed = torch.zeros(self.classes, dtype=torch.bool, device=rois.device)
         allowed[list(range(self.classes) if tags is None else tags)] = True
         candidate = (score >= config.score_threshold) & allowed
@@ -264,7 +274,7 @@ class DetectionModule(nn.Module):
         members = [order[owner[order] == k] for k in keep.tolist()]
         found = voted(boxes, strength, roi[keep], label[keep], config.vote_power)
         return Detections(
-            found, label[keep], scores[keep], members, roi, label, scores, rois, outputs[0]
+            found, label[keep], scores[keep], members, roi, label, scores, rois, outputs[0], present
         )
 
     def _boxes(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from labelpenet.ops import box_iou
 
+_LEAST = 1e-6  # certainty cannot be weighed against an opinion
 _VOTE_IOU = 0.5  # below it a box is about something else
 
 
@@ -53,6 +54,33 @@ def blended(
         if weight > 1e-9:  # what rounding leaves of 1 is no weight
             strength = strength * share.clamp(min=0) ** weight
     return strength
+
+
+def presence(known: Tensor | None, probability: Tensor, share: float) -> Tensor:
+    """How likely each class is in an image [C]: a weighted mean, in log odds, of two opinions.
+
+    Args:
+        known: What the whole-image classifier says, [C]; None where there is none.
+        probability: Of the head for R boxes, [R, C + 1]; its surest box of a class speaks for it.
+        share: Of the head in the mean.
+
+    Example:
+        >>> head = torch.tensor([[0.5, 0.1, 0.4], [0.2, 0.1, 0.7]])
+        >>> presence(torch.tensor([0.9, 0.1]), head, 0.5)
+        tensor([0.7500, 0.1000])
+    """
+    if known is not None and (share == 0 or len(probability) == 0):
+        return known
+    said = probability[:, :-1]
+    surest = said.amax(0) if len(said) else said.new_zeros(said.shape[1])
+    if known is None:
+        return surest
+    odds = (1 - share) * _log_odds(known) + share * _log_odds(surest)
+    return torch.sigmoid(odds)
+
+
+def _log_odds(probability: Tensor) -> Tensor:
+    return torch.logit(probability.float(), eps=_LEAST)
 
 
 def contrasted(strength: Tensor, power: float) -> Tensor:

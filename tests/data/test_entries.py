@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelpenet.data import DatasetError
@@ -32,7 +32,6 @@ def test_unsafe_paths(text, reason):
         listed_path(text, "list.csv:7")
 
 
-@settings(deadline=None)  # which a loaded machine would miss
 @given(st.text(max_size=40) | st.text("./\\ab:C", max_size=20))
 @example("a/./b//c.jpg")
 @example("…/日本/\u3000写真.jpg")

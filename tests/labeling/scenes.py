@@ -17,7 +17,6 @@ from labelpenet.data.entries import Entry, Listing
 from labelpenet.labeling import open_labels
 from labelpenet.types import Instances, Labelling
 
-# no deadline: the machine may be busy
 STEADY = settings(max_examples=40)
 JOB = {"checkpoint": "abc", "settings": {"crf": {"iterations": 5}, "seed": 0}}
 
