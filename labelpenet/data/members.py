@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-import fsspec
+from labelpenet.data.locations import located
 
 _URL = "tar://"
 
@@ -33,7 +33,7 @@ class TarMember(NamedTuple):
         """
         if self.size < 0:  # of an archive that could not be listed to its end
             raise OSError(f"{self.archive}: {self.member}")
-        with fsspec.open(self.archive, "rb") as file:
+        with located(self.archive).open("rb") as file:
             file.seek(self.offset)
             data: bytes = file.read(self.size)
         if len(data) < self.size:

@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import fsspec
-
 from labelpenet.data.entries import DatasetError, Entry, Listing, listed_path
 from labelpenet.data.images import IMAGE_SUFFIXES
 from labelpenet.data.locations import AnyPath, listed, located, place_of
@@ -94,7 +92,7 @@ class TarIndex:
         if archive != self._archive:
             self._archive, self._members = archive, {}
             # whatever is wrong with it, who opens the URL is told
-            with suppress(Exception), fsspec.open(archive, "rb") as file:
+            with suppress(Exception), located(archive).open("rb") as file:
                 for found in _files(file):
                     place = TarMember(archive, found.name, found.offset_data, found.size)
                     self._members.setdefault(found.name, place)

@@ -164,3 +164,14 @@ def test_an_archive_that_cannot_be_listed_holds_nothing(tmp_path, damage):
         path.write_bytes(b"no archive" * 100)
     place = f"nothing://{path}" if damage == "unknown" else path
     assert TarIndex().find(f"tar://a.png::{place}") is None
+
+
+def test_below_a_folder_with_the_separator_of_urls(tmp_path):
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    (folder / "x.tar").write_bytes(archive(PHOTOS))
+    images = ImageList.write(tmp_path / "list", list_dataset(folder / "x.tar", classes=CLASSES))
+    for i, one in enumerate(images):
+        assert load_image(one.path)[0, 0].tolist() == [i, 0, 0]
+        assert TarIndex().find(str(one.path)) == one.path
+    assert len(images) == 3
