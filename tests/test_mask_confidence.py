@@ -30,6 +30,7 @@ def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
         torch.tensor(scores),
         torch.tensor(boxes).reshape(-1, 4),
         HeadOutput((nothing, nothing, nothing), nothing, nothing),
+        presence=torch.zeros(max(count, 1)),
     )
 
 
