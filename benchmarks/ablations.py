@@ -2,19 +2,20 @@
 
     python -m benchmarks.ablations TRAIN DEV OUT -c voc-squeezenet --proposals train.parquet \\
         --dev-proposals dev.parquet --name voc12-mini-ablations [--only "no CRF"] [--until 1] \\
-        [--set KEY=VALUE] [--device cuda]
+        [--set KEY=VALUE] [--device cuda] [--kept FOLDER]
 
 TRAIN is read for its tags alone, DEV has ground truth. Every row is a folder of OUT and goes on
 where a stopped run was. A row that differs behind module 1 alone starts from the full run's; with
---until 1 such rows train nothing, and show what module 1 itself gains. Writes
-benchmarks/results/<name>.json and prints the table.
+--until 1 such rows train nothing, and show what module 1 itself gains. The last module of each row
+is compared with the full run's by a paired bootstrap over the photos. Writes
+benchmarks/results/<name>.json and prints it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,18 @@ from rich.console import Console
 
 from labelpenet.config import Config, load_config
 from labelpenet.data import ProposalStore, load_dataset
+from labelpenet.evaluation import Evaluator
 from labelpenet.files import atomic_write
-from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import load_checkpoint, save_checkpoint
 from labelpenet.training.resume import difference, refuse_changed
 from labelpenet.training.resume import settings_of as run_settings
 from labelpenet.training.run import train_cascade
 
+from .checkpoints import Task, add_kept
+from .ladder import compare, print_comparison
 from .machine import describe
-from .rows import RESULTS, ROWS, evaluate_cascade, figures, known_images, markdown, settings_of
-from .tool import one_line_errors
+from .rows import RESULTS, ROWS, figures, known_images, markdown, settings_of
+from .tool import one_line_errors, positive
 
 FULL = "full"
 # By name: the settings that differ from the full run's.
@@ -84,26 +87,29 @@ def start_from(full: Path, out: Path, config: Config) -> None:
         save_checkpoint(out / "module1.pt", cascade, trained)
 
 
-def ladder(
-    folder: Path, store: ProposalStore | None, options: argparse.Namespace, console: Console
-) -> dict[str, dict[str, float]]:
-    """The figures of every module of a run, of the cascade and of forward-backward."""
-    until = options.until
-    modules = min(until, len(ROWS))
-    rows = {}
+def answers(folder: Path, options: argparse.Namespace) -> dict[str, tuple[Evaluator, float]]:
+    """What every module of a run found, of the cascade and of forward-backward, and its seconds."""
+    modules = min(options.until, len(ROWS))
+    found = {}
     for checkpoint, suffix in (
         (f"module{modules}.pt", ""),
         ("forward_backward.pt", ", forward-backward"),
     ):
-        if suffix and (until <= len(ROWS) or not (folder / checkpoint).exists()):
+        if suffix and (options.until <= len(ROWS) or not (folder / checkpoint).exists()):
             continue
-        labeler = Labeler(
-            folder / checkpoint, options.device, use_tags=False, proposals=store, min_score=0
+        task = Task(
+            folder / checkpoint,
+            options.dev_proposals,
+            options.dev,
+            options.dev_split,
+            (),
+            quiet=False,
+            device=options.device,
+            kept=options.kept,
+            modules=modules,
         )
-        answers = evaluate_cascade(labeler, options.dev, console, options.dev_split, modules)
-        for title, (found, seconds) in zip(ROWS, answers, strict=False):
-            rows[title + suffix] = figures(found.result()) | {"s/image": seconds}
-    return rows
+        found |= {title + suffix: one for title, one in zip(ROWS, task(), strict=False)}
+    return found
 
 
 def table(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -137,21 +143,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--until", type=int, choices=range(1, 6), default=5, help="last stage; 5 is all"
     )
+    add_kept(parser)
+    parser.add_argument("--samples", type=positive, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    store = None if options.dev_proposals is None else ProposalStore.open(options.dev_proposals)
+    if options.dev_proposals is not None:
+        ProposalStore.open(options.dev_proposals)
     classes = load_dataset(options.train, split=options.split).classes
     known_images(options.dev, classes, options.dev_split)  # what is wrong shows before a training
     rows: dict[str, Any] = {}
+    last: dict[str, Evaluator] = {}
     for name in options.only or ABLATIONS:
         config = settings(options.config, options.overrides, name)
         folder = options.out / name.replace(" ", "-").replace("'", "")
         if name != FULL and all(c.startswith(_BEHIND_MODULE_1) for c in ABLATIONS[name] or ("",)):
             start_from(options.out / FULL, folder, config)
         console.rule(name)
-        began = time.monotonic()
         train_cascade(
             config,
             options.train,
@@ -162,18 +171,33 @@ def main(arguments: list[str] | None = None) -> None:
             device=options.device,
             console=console,
         )
-        steps = ladder(folder, store, options, console)
-        rows[name] = {"ladder": steps, "seconds": time.monotonic() - began, "seed": config.seed}
+        found = answers(folder, options)
+        last[name] = [one for one, _ in found.values()][-1]
+        steps = {
+            title: figures(one.result()) | {"s/image": seconds}
+            for title, (one, seconds) in found.items()
+        }
+        rows[name] = {"ladder": steps, "seed": config.seed}
+    against = {
+        name: compare([last[FULL]], [one], options.samples)
+        for name, one in last.items()
+        if FULL in last and name != FULL
+    }
     content = {
         "what": "each ablation's modules on the same photos, tags not used",
         "machine": describe(),
         "config": settings_of(load_config(options.config, options.overrides)),
         "rows": rows,
+        "against the full run": {
+            name: {k: asdict(v) for k, v in row.items()} for name, row in against.items()
+        },
     }
     options.results.mkdir(parents=True, exist_ok=True)
     with atomic_write(options.results / f"{options.name}.json") as file:
         json.dump(content, file, indent=1)
     print(markdown(table(rows)))
+    for name, row in against.items():
+        print_comparison(f"{FULL} -> {name}", row)
 
 
 if __name__ == "__main__":

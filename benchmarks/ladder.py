@@ -13,22 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import pickle
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
-from rich.console import Console
 
 from labelpenet.data import ProposalStore, load_dataset
-from labelpenet.engines.local import end_with_parent
 from labelpenet.evaluation import (
     Comparison,
     Evaluator,
@@ -38,16 +32,15 @@ from labelpenet.evaluation import (
 )
 from labelpenet.evaluation.files import dataset_truth
 from labelpenet.files import atomic_write
-from labelpenet.labeler import Labeler, usable_device
+from labelpenet.labeler import usable_device
 from labelpenet.models.cascade import load_checkpoint
-from labelpenet.models.download import sha256
 from labelpenet.training.targets import TargetStore
 
+from .checkpoints import Task, add_kept, run_all
 from .machine import describe
 from .rows import (
     RESULTS,
     ROWS,
-    evaluate_cascade,
     figures,
     known_images,
     markdown,
@@ -58,79 +51,6 @@ from .tool import one_line_errors, positive
 
 # The checkpoints of a run that answer, and what their rows are called.
 STAGES = (("module4.pt", ""), ("forward_backward.pt", ", forward-backward"))
-# Of one checkpoint: what each module found, and its seconds an image.
-Rows = list[tuple[Evaluator, float]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """All modules of one checkpoint on all photos."""
-
-    checkpoint: Path
-    proposals: Path | None
-    source: Path
-    split: str | None
-    overrides: tuple[str, ...]
-    quiet: bool
-    device: str = "cpu"
-    kept: Path | None = None
-
-    def __call__(self) -> Rows:
-        """Runs it, unless a run before kept the answer."""
-        if self.kept is None:
-            return self._run()
-        asked = (
-            sha256(self.checkpoint),
-            self.proposals,
-            self.source,
-            self.split,
-            self.overrides,
-            self.device,
-        )
-        path = self.kept / f"{self.checkpoint.parent.name}-{self.checkpoint.stem}.pickle"
-        if path.exists():
-            key, answer = pickle.loads(path.read_bytes())
-            if key == asked:
-                return cast(Rows, answer)
-        answer = self._run()
-        self.kept.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, binary=True) as file:
-            pickle.dump((asked, answer), file)
-        return answer
-
-    def _run(self) -> Rows:
-        """One thread where it is not alone."""
-        if self.quiet:
-            torch.set_num_threads(1)
-        store = None if self.proposals is None else ProposalStore.open(self.proposals)
-        labeler = Labeler(
-            self.checkpoint,
-            self.device,
-            use_tags=False,
-            proposals=store,
-            overrides=self.overrides,
-            min_score=0,
-        )
-        return evaluate_cascade(
-            labeler, self.source, Console(stderr=True, quiet=self.quiet), self.split
-        )
-
-
-def run_all(tasks: Sequence[Task], workers: int) -> list[Rows]:
-    """Their answers, in order; each is told when it is there."""
-
-    def told(answers: Iterable[Rows]) -> list[Rows]:
-        found = []
-        for task, answer in zip(tasks, answers, strict=True):
-            print(f"{task.checkpoint}: done", file=sys.stderr, flush=True)
-            found.append(answer)
-        return found
-
-    if workers == 1:
-        return told(task() for task in tasks)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        return told(pool.map(Task.__call__, tasks))
 
 
 class Seeds:
@@ -160,6 +80,13 @@ def compare(
         a, b = (Seeds([outcomes(one) for one in side]) for side in (before, after))
         found[name] = paired_bootstrap(a, b, Seeds.mean, samples=samples)
     return found
+
+
+def print_comparison(step: str, row: dict[str, Comparison]) -> None:
+    """A line for each figure: the difference in percent and its 95 % interval."""
+    for name, found in row.items():
+        interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        print(f"{step}: {name} {100 * found.difference:+.1f} {interval}, p {found.p_value:.3f}")
 
 
 def handed_on(run: Path, train: Path, split: str | None = None) -> dict[str, float]:
@@ -220,12 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; cpu by default")
     parser.add_argument("--workers", type=positive, default=1)
-    parser.add_argument(
-        "--kept",
-        type=Path,
-        help="folder for the answers of each checkpoint, from which a stopped run goes on\n"
-        "(pickles: one of your own; empty it when code or data have changed)",
-    )
+    add_kept(parser)
     parser.add_argument("--samples", type=positive, default=1000, help="draws of the bootstrap")
     parser.add_argument("--name", required=True)
     parser.add_argument("--note", default="", help="how the runs were made")
@@ -295,9 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
         file.write(json.dumps(content, indent=1) + "\n")
     print(markdown(means))
     for step, row in steps.items():
-        for name, found in row.items():
-            interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-            print(f"{step}: {name} {100 * found.difference:+.1f} {interval}, p {found.p_value:.3f}")
+        print_comparison(step, row)
     if handed is not None:
         print("CorLoc of labels handed on:", handed)
 

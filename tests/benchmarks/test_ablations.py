@@ -26,8 +26,10 @@ def table(tmp_path_factory):
         arguments += ["--set", value]
     for name in ("full", "attention only", "half fc width"):
         arguments += ["--only", name]
-    ablations.main([*arguments, "--name", "test", "--results", str(folder)])
-    return folder, json.loads((folder / "test.json").read_text())
+    arguments += ["--kept", str(folder / "kept"), "--samples", "20"]
+    arguments += ["--name", "test", "--results", str(folder)]
+    ablations.main(arguments)
+    return folder, json.loads((folder / "test.json").read_text()), arguments
 
 
 def test_rows(table):
@@ -36,6 +38,26 @@ def test_rows(table):
     for row in rows.values():
         assert len(row["ladder"]) == 8  # four modules, before and after forward-backward
         assert all(0 <= module["mAP"] <= 1 for module in row["ladder"].values())
+
+
+def test_rows_are_compared_with_the_full_run(table):
+    content = table[1]
+    assert list(content["against the full run"]) == ["attention only", "half fc width"]
+    last = {name: list(row["ladder"].values())[-1] for name, row in content["rows"].items()}
+    for name, found in content["against the full run"].items():
+        for figure in ("mAP", "mAP^r 50"):
+            fall = last[name][figure] - last["full"][figure]
+            assert found[figure]["difference"] == pytest.approx(fall)
+
+
+def test_answers_are_kept(table, monkeypatch):
+    """The same call again trains and evaluates nothing, and writes the same."""
+    folder, content, arguments = table
+    assert len(list((folder / "kept").iterdir())) == 6
+    checkpoints = importlib.import_module("benchmarks.checkpoints")
+    monkeypatch.setattr(checkpoints, "evaluate_cascade", None)
+    ablations.main(arguments)
+    assert json.loads((folder / "test.json").read_text())["rows"] == content["rows"]
 
 
 def test_module_1_alone(table):

@@ -14,6 +14,7 @@ from labelpenet.training.trainer import Trainer
 
 __all__ = ["one_thread"]
 ladder = importlib.import_module("benchmarks.ladder")
+checkpoints = importlib.import_module("benchmarks.checkpoints")
 rows = importlib.import_module("benchmarks.rows")
 
 
@@ -71,13 +72,13 @@ def test_a_stopped_run_goes_on(runs, monkeypatch, capsys):
     assert len(list((runs / "kept").iterdir())) == 2
     once = capsys.readouterr().out
     with monkeypatch.context() as patched:
-        patched.setattr(ladder, "evaluate_cascade", None)  # nothing is left to evaluate
+        patched.setattr(checkpoints, "evaluate_cascade", None)  # nothing is left to evaluate
         ladder.main(arguments)
     assert capsys.readouterr().out == once
     asked = []
-    whole = ladder.evaluate_cascade
+    whole = checkpoints.evaluate_cascade
     monkeypatch.setattr(
-        ladder, "evaluate_cascade", lambda labeler, *a: asked.append(1) or whole(labeler, *a)
+        checkpoints, "evaluate_cascade", lambda labeler, *a: asked.append(1) or whole(labeler, *a)
     )
     ladder.main([*arguments, "--set", "detection.contrast=1"])  # other settings, other answers
     assert len(asked) == 2
@@ -118,7 +119,7 @@ def test_what_is_wrong_is_told_before_the_work(
     unmasked = shutil.ignore_patterns("Segmentation?*")
     shutil.copytree(runs / "0" / "scenes", tmp_path / "unmasked", ignore=unmasked)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ladder, "evaluate_cascade", None)
+    monkeypatch.setattr(checkpoints, "evaluate_cascade", None)
     dev, run = change.pop("dev", runs / "0" / "scenes"), change.pop("run", runs / "run0")
     arguments = [str(dev), str(run), "--split", "test"]
     for name, value in change.items():
