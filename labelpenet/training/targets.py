@@ -58,19 +58,18 @@ class TargetStore:
 
     @staticmethod
     def merge(path: Path, parts: Sequence[Path]) -> None:
-        """Puts several files into one, an image of each in turn, and removes them."""
-        if len(parts) == 1:
-            parts[0].replace(path)
-            return
-        tables = [pq.read_table(part, page_checksum_verification=True) for part in parts]
-        longest = max(len(table) for table in tables)
-        rows = [table.slice(i, 1) for i in range(longest) for table in tables if i < len(table)]
+        """Puts several files into one, one behind the other, and removes them.
+
+        Raises:
+            OutputError: The folder cannot be written, or the disk is full.
+            TargetsError: A part is missing or damaged.
+        """
         with (
             atomic_write(path, binary=True) as file,
             pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True) as writer,
         ):
-            for row in rows:
-                writer.write_table(row)
+            for part in parts:
+                writer.write_table(_read(part))
         for part in parts:
             part.unlink()
 
@@ -83,14 +82,7 @@ class TargetStore:
         Raises:
             TargetsError: Missing or damaged.
         """
-        try:
-            table = pq.read_table(path, page_checksum_verification=True)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise TargetsError(f"{path}: cannot be read as targets: {error}") from None
-        if not table.schema.equals(_SCHEMA):
-            names = ", ".join(table.schema.names)
-            raise TargetsError(f"{path}: cannot be read as targets: has the columns {names}")
-        return TargetStore(path, {row["name"]: row for row in table.to_pylist()})
+        return TargetStore(path, {row["name"]: row for row in _read(path).to_pylist()})
 
     def names(self) -> list[str]:
         """Names of all images, in the order they were written."""
@@ -128,6 +120,17 @@ def keep_for_training(instances: Instances, score: float, tags: tuple[int, ...])
         keep &= instances.masks.flatten(1).any(1)
     side = (instances.boxes[:, 2:] - instances.boxes[:, :2]).amin(1)
     return instances.select(keep & (side >= 1))
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise TargetsError(f"{path}: cannot be read as targets: {error}") from None
+    if not table.schema.equals(_SCHEMA):
+        names = ", ".join(table.schema.names)
+        raise TargetsError(f"{path}: cannot be read as targets: has the columns {names}")
+    return table
 
 
 def _row(name: str, instances: Instances, size: tuple[int, int]) -> dict[str, object]:

@@ -14,7 +14,7 @@ learned: going on with labels of its own, a network grows sure of its mistakes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,26 +22,24 @@ from rich.console import Console
 
 from labelpenet.config import Config
 from labelpenet.data import check_for_training
-from labelpenet.data.images import load_image
 from labelpenet.data.proposals import ProposalStore
-from labelpenet.inference import Predictor
 from labelpenet.models.cascade import MODULES, Cascade, load_checkpoint, save_checkpoint
 from labelpenet.models.detection import Losses
-from labelpenet.progress import track
 from labelpenet.training.engine import Engine
 from labelpenet.training.errors import refuse
 from labelpenet.training.examples import Example
 from labelpenet.training.fill import fit_fill
 from labelpenet.training.forward_backward import PHASES, ForwardBackward
+from labelpenet.training.labels import forget_parts, write_targets
 from labelpenet.training.loop import STATE, Stage, Values, order, run_stage, stopped_within
 from labelpenet.training.optimization import parameter_groups
 from labelpenet.training.places import fit_places
 from labelpenet.training.regions import fit_regions
 from labelpenet.training.resume import difference, refuse_changed, same_run, settings_of
 from labelpenet.training.steps import classification_loss, detection_loss, own_labels_loss
-from labelpenet.training.targets import TargetStore, keep_for_training
+from labelpenet.training.targets import TargetStore
 from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
-from labelpenet.types import Dataset, ImageRecord, Instances
+from labelpenet.types import Dataset
 
 FORWARD_BACKWARD = 5  # the stage after module 4
 
@@ -102,6 +100,7 @@ class Trainer:
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))
                 (self.out / STATE).unlink(missing_ok=True)
+                forget_parts(self.targets(number))
             self.engine.wait()
             self.done = number
         return self.cascade.eval()
@@ -212,33 +211,15 @@ class Trainer:
     def _write_targets(self, number: int) -> None:
         """Runs module `number`, tags known, over the images that the next one will train on.
 
-        Those are all of them, unless the next module takes fewer of them by these labels. Each
-        process takes its share of them; the first one puts the parts together.
+        Those are all of them, unless the next module takes fewer of them by these labels.
         """
-        label_score = self.config.detection.label_score
-        predictor = Predictor(self.cascade.for_inference(), label_score, teaching=True)
         count = self._taught(number + 1) * self.config.train.batch
-        records = order(self.config, self.dataset.records, number + 1).first(count)
-        parts = [
-            self.out / f".targets{number}.{rank}.parquet" for rank in range(self.engine.processes)
-        ]
-        own = records[self.engine.rank :: self.engine.processes]
-
-        def found() -> Iterator[tuple[str, Instances, tuple[int, int]]]:
-            for record in track(own, f"labels of module {number}", len(own), self.console):
-                yield self._found(predictor, number, record)
-
-        TargetStore.write(parts[self.engine.rank], found())
-        self.engine.wait()
-        if self.engine.rank == 0:
-            TargetStore.merge(self.targets(number), parts)
-        self.engine.wait()
-
-    def _found(
-        self, predictor: Predictor, number: int, record: ImageRecord
-    ) -> tuple[str, Instances, tuple[int, int]]:
-        image = load_image(record.path)
-        answer = predictor(image, self.proposals[record.name], number, record.labels)
-        score = self.config.detection.label_score
-        kept = keep_for_training(answer.instances, score, record.labels)
-        return record.name, kept, (image.shape[0], image.shape[1])
+        write_targets(
+            self.targets(number),
+            self.cascade,
+            number,
+            order(self.config, self.dataset.records, number + 1).first(count),
+            self.proposals,
+            self.engine,
+            self.console,
+        )
