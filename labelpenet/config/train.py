@@ -36,7 +36,8 @@ class TrainConfig:
         forward_backward_rate: Learning rate of new layers then.
         own_labels_at: Share of module 2's steps after which it learns from what it finds itself as
             it is (Tang et al., 2017, refine instance classifiers so) and no longer from what
-            module 1 found. 1 is the paper's: never.
+            module 1 found; below 1 it does so in forward-backward learning's forward steps too. 1
+            is the paper's: never.
         batch: Images per step, over all processes.
         scales: Lengths of the shorter side, one drawn per image.
         longest: Cap on the longer side.

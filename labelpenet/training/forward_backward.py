@@ -1,8 +1,9 @@
 """Forward-backward learning with curriculum (Label-PEnet 3.3, fig. 1).
 
 Every iteration takes two steps on one batch, all layers learning, the trunk too. Forward, the
-modules 1 to 4 learn, each from what the one before it finds in these images. Backward, module 4
-labels for module 3, 3 for 2, and the detections of 2 label the proposals of 1.
+modules 1 to 4 learn, each from what the one before it finds in these images; module 2 from what it
+finds itself, where it has begun to (`train.own_labels_at`). Backward, module 4 labels for module 3,
+3 for 2, and the detections of 2 label the proposals of 1.
 """
 
 from __future__ import annotations
@@ -62,11 +63,12 @@ class ForwardBackward:
         own = multi_label_losses(self.cascade, outputs, trunks, examples)
         losses = {f"forward_1_{name}": value for name, value in own.items()}
         self._forward_labels.clear()
-        for number in (2, 3, 4):
-            found = self._labels(number - 1, trunks, examples)
-            for example, instances in zip(examples, found, strict=True):
+        teachers = (2 if self.config.train.own_labels_at < 1 else 1, 2, 3)
+        found = {one: self._labels(one, trunks, examples) for one in sorted(set(teachers))}
+        for number, teacher in zip((2, 3, 4), teachers, strict=True):
+            for example, instances in zip(examples, found[teacher], strict=True):
                 self._forward_labels[example.record.name, number] = instances
-            losses |= self._learn(number, found, trunks, examples, boxes, "forward")
+            losses |= self._learn(number, found[teacher], trunks, examples, boxes, "forward")
         return losses
 
     def _backward(

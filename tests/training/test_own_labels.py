@@ -6,6 +6,7 @@ from tiny_cascade import random_cascade, saved_state, tiny_config
 
 from labelpenet.inference import Predictor
 from labelpenet.training.examples import Example, generator_for
+from labelpenet.training.forward_backward import ForwardBackward
 from labelpenet.training.steps import own_labels, own_labels_loss
 from labelpenet.training.trainer import Trainer
 from labelpenet.types import ImageRecord
@@ -103,3 +104,18 @@ def test_stopped_among_them(tmp_path, data, monkeypatch):
     Trainer(config, *data, tmp_path / "stopped").run(2)
     ours, theirs = (saved_state(tmp_path / name / "module2.pt") for name in ("whole", "stopped"))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize(("share", "teachers"), [(0.5, {2, 3}), (1.0, {1, 2, 3})])
+def test_are_those_of_the_forward_step_too(share, teachers, example, monkeypatch):
+    """Module 1 labels for module 2 only where module 2 does not label for itself."""
+    cascade = random_cascade(f"train.own_labels_at={share}")
+    whole, asked = Predictor.answer, []
+    monkeypatch.setattr(
+        Predictor, "answer", lambda self, s, n, *rest: asked.append(n) or whole(self, s, n, *rest)
+    )
+    learning = ForwardBackward(cascade, {"a": BOXES.numpy()})
+    torch.manual_seed(0)
+    losses, _ = learning(0, [example])
+    assert sorted(asked) == sorted(teachers)
+    assert {name.split("_")[1] for name in losses} == {"1", "2", "3", "4"}
