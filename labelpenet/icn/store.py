@@ -15,7 +15,7 @@ from torch import Tensor
 
 from labelpenet.files import atomic_write
 from labelpenet.rle import decode_mask, encode_masks
-from labelpenet.training.targets import TargetsError
+from labelpenet.training.targets import TargetsError, read_rows
 
 _SCHEMA = pa.schema(
     [
@@ -56,13 +56,7 @@ class LessonStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            table = pq.read_table(path, page_checksum_verification=True)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise TargetsError(f"{path}: cannot be read as lessons: {error}") from None
-        if not table.schema.equals(_SCHEMA):
-            names = ", ".join(table.schema.names)
-            raise TargetsError(f"{path}: cannot be read as lessons: has the columns {names}")
+        table = read_rows(path, _SCHEMA, "lessons")
         self._table = table
         self._rows: dict[str, list[int]] = {}
         for i, name in enumerate(table["name"].to_pylist()):

@@ -69,7 +69,7 @@ class TargetStore:
             pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True) as writer,
         ):
             for part in parts:
-                writer.write_table(_read(part))
+                writer.write_table(read_rows(part, _SCHEMA, "targets"))
         for part in parts:
             part.unlink()
 
@@ -82,7 +82,8 @@ class TargetStore:
         Raises:
             TargetsError: Missing or damaged.
         """
-        return TargetStore(path, {row["name"]: row for row in _read(path).to_pylist()})
+        table = read_rows(path, _SCHEMA, "targets")
+        return TargetStore(path, {row["name"]: row for row in table.to_pylist()})
 
     def names(self) -> list[str]:
         """Names of all images, in the order they were written."""
@@ -122,14 +123,24 @@ def keep_for_training(instances: Instances, score: float, tags: tuple[int, ...])
     return instances.select(keep & (side >= 1))
 
 
-def _read(path: Path) -> pa.Table:
+def read_rows(path: Path, schema: pa.Schema, what: str) -> pa.Table:
+    """A Parquet file of a run, its checksums verified.
+
+    Args:
+        path: The file.
+        schema: Its columns.
+        what: What it holds, for the error.
+
+    Raises:
+        TargetsError: Missing, damaged, or with other columns.
+    """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise TargetsError(f"{path}: cannot be read as targets: {error}") from None
-    if not table.schema.equals(_SCHEMA):
+        raise TargetsError(f"{path}: cannot be read as {what}: {error}") from None
+    if not table.schema.equals(schema):
         names = ", ".join(table.schema.names)
-        raise TargetsError(f"{path}: cannot be read as targets: has the columns {names}")
+        raise TargetsError(f"{path}: cannot be read as {what}: has the columns {names}")
     return table
 
 
