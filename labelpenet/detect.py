@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -24,7 +25,6 @@ from labelpenet.masks import refine_masks
 from labelpenet.models.boxes import clip
 from labelpenet.models.cascade import Cascade
 from labelpenet.models.detection import DetectionModule, Detections
-from labelpenet.models.ranking import sure_enough
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import PositiveWeights
 from labelpenet.quality import peak_support, score_margin
@@ -80,9 +80,9 @@ class Detect:
         return module.detect(features, frames, sample.tags, prior, searched, least)
 
     def masked(
-        self, sample: Sample, module: SegmentationModule, least: float = 0.0
-    ) -> tuple[Detections, Tensor]:
-        """What module 3 or 4 detects, and its masks [D, H, W] in [0, 1].
+        self, sample: Sample, module: SegmentationModule
+    ) -> tuple[Detections, Callable[[Detections], Tensor]]:
+        """What module 3 or 4 detects, and what gives the masks [D, H, W] in [0, 1] of some of it.
 
         Each is scaled as calibration's maps are: a mask part that is still unsure says 0.4 at most,
         and its best pixels are the object's all the same.
@@ -90,13 +90,16 @@ class Detect:
         Args:
             sample: The image.
             module: 3 or 4 of the cascade.
-            least: Detections of a lower score are left out, as masks raise none. Where tags are
-                known and masks lower scores all stay: the best one of a tag is told by the masks.
         """
-        by_masks = sample.tags is not None and self.config.detection.mask_power
-        found = self.found(sample, module.detection, 0.0 if by_masks else least)
-        confidence = mask_confidence(module, sample.views, found, sample.size)
-        return found, scale_to_one(confidence)
+        # the best one of a tag is told by the masks: it may score low here
+        found = self.found(sample, module.detection, self._least if sample.tags is None else 0.0)
+        features = [module.mask_features(view.trunk) for view in sample.views]
+        frames = [view.frame for view in sample.views]
+
+        def masks(some: Detections) -> Tensor:
+            return scale_to_one(mask_confidence(module, features, frames, some, sample.size))
+
+        return found, masks
 
     def _calibrated(self, sample: Sample) -> Labelling:
         """Module 2, whose masks are made as module 1's are."""
@@ -134,11 +137,10 @@ class Detect:
     def _segmented(self, sample: Sample, module: SegmentationModule, number: int) -> Labelling:
         """Modules 3 and 4, which have a mask part."""
         rules = self.config.detection
-        found, confidence = self.masked(sample, module, self._least)
-        found, confidence = ranked_by_masks(found, confidence, module.usual_fill, rules.mask_power)
-        tags = sample.tags or ()
-        sure = sure_enough(found.scores, found.labels, self._least, tags).nonzero().flatten()
-        found, confidence = found.at(sure), confidence[sure]
+        found, masks_of = self.masked(sample, module)
+        found, confidence = ranked_by_masks(
+            found, masks_of, module.usual_fill, rules.mask_power, self._least, sample.tags or ()
+        )
         seen = with_box(confidence, found.boxes, rules.box_share)
         crf = self.config.calibration.crf
         masks, change = refine_masks(sample.image, seen, rules.mask_threshold, crf)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from labelpenet.calibration import owners, soft_iou
+from labelpenet.models.boxes import Frame
 from labelpenet.models.detection import Detections
+from labelpenet.models.ranking import sure_enough
 from labelpenet.models.segmentation import SegmentationModule
 from labelpenet.ops import accumulate_boxes, project_attention
-from labelpenet.views import View
 
 # Masks of a detection's best members are summed; more of them change nothing but the time.
 _MEMBERS = 8
@@ -19,7 +20,8 @@ _MEMBERS = 8
 
 def mask_confidence(
     module: SegmentationModule,
-    views: Sequence[View],
+    features: Sequence[Tensor],
+    frames: Sequence[Frame],
     found: Detections,
     size: tuple[int, int],
 ) -> Tensor:
@@ -27,7 +29,9 @@ def mask_confidence(
 
     Args:
         module: 3 or 4 of a cascade.
-        views: Of the image; what is said of a mask is the mean over them.
+        features: Of its mask part, of each view of the image; what is said of a mask is the mean
+            over them.
+        frames: Of each view.
         found: D detections of the module's detection part.
         size: (height, width) of the image.
 
@@ -41,12 +45,10 @@ def mask_confidence(
     entries, owner = torch.cat(members), owners(members)
     rois = found.rois[found.entry_rois[entries]]
     said = []
-    for view in views:
-        features = module.mask_features(view.trunk)
-        boxes = view.frame.boxes(rois)
-        logits = module.mask_logits(features, boxes, found.entry_labels[entries])
+    for own, frame in zip(features, frames, strict=True):
+        logits = module.mask_logits(own, frame.boxes(rois), found.entry_labels[entries])
         masks = torch.sigmoid(logits)
-        said.append(masks.flip(2) if view.frame.flipped else masks)
+        said.append(masks.flip(2) if frame.flipped else masks)
     scores = found.entry_scores[entries]
     total = torch.zeros(len(members), device=device).index_add(0, owner, scores)
     weighted = torch.stack(said).mean(0) * (scores / total[owner])[:, None, None]
@@ -91,10 +93,10 @@ def with_box(confidence: Tensor, boxes: Tensor, share: float) -> Tensor:
     return confidence.lerp(inside.to(confidence.dtype), share)
 
 
-def ranked_by_masks(
+def lowered_by_masks(
     found: Detections, confidence: Tensor, usual_fill: Tensor, power: float
-) -> tuple[Detections, Tensor]:
-    """Detections, best first again after each score was lowered by what its mask says against it.
+) -> Tensor:
+    """The score of each detection [D], lowered by what its mask says against it.
 
     A box whose mask fills it is likelier right than one whose mask leaves half of it empty or goes
     on outside, which the score of the box does not know (Huang et al., Mask scoring R-CNN, 2019,
@@ -108,13 +110,50 @@ def ranked_by_masks(
         usual_fill: [C], above 0.
         power: Scores are multiplied by fill / usual fill, 1 at most, to this power; 0 leaves all
             as it is.
+    """
+    if power == 0 or len(found.boxes) == 0:
+        return found.scores
+    share = (fill(confidence, found.boxes) / usual_fill[found.labels]).clamp(max=1)
+    return found.scores * share**power
+
+
+def ranked_by_masks(
+    found: Detections,
+    masks: Callable[[Detections], Tensor],
+    usual_fill: Tensor,
+    power: float,
+    least: float,
+    tags: Sequence[int],
+) -> tuple[Detections, Tensor]:
+    """Detections that are sure enough by their masks too, best first again.
+
+    As masks raise no score, few are asked for: those of detections that are sure enough without,
+    and of the rest those that may yet turn out to be the best of a tag.
+
+    Args:
+        found: D detections.
+        masks: Gives the masks [d, H, W] in [0, 1] of some of them.
+        usual_fill: As in `lowered_by_masks`.
+        power: As there.
+        least: Detections whose lowered score is below it are left out, but for the best of a tag.
+        tags: Classes that are known to be there.
 
     Returns:
         The detections and, in their order, the masks.
     """
-    if power == 0 or len(found.boxes) == 0:
-        return found, confidence
-    share = (fill(confidence, found.boxes) / usual_fill[found.labels]).clamp(max=1)
-    scores = found.scores * share**power
-    order = torch.argsort(scores, descending=True, stable=True)
-    return found._replace(scores=scores).at(order), confidence[order]
+    asked = sure_enough(found.scores, found.labels, least, tags)
+    rows = asked.nonzero().flatten()
+    confidence = masks(found.at(rows))
+    scores = lowered_by_masks(found.at(rows), confidence, usual_fill, power)
+    best = scores.new_zeros(len(usual_fill)).scatter_reduce(0, found.labels[rows], scores, "amax")
+    more = (~asked & (found.scores > best[found.labels])).nonzero().flatten()
+    if len(more):
+        others = masks(found.at(more))
+        lowered = lowered_by_masks(found.at(more), others, usual_fill, power)
+        rows, place = torch.cat((rows, more)).sort()
+        confidence = torch.cat((confidence, others))[place]
+        scores = torch.cat((scores, lowered))[place]
+    scores, order = scores.sort(descending=True, stable=True)
+    ranked, confidence = found.at(rows[order])._replace(scores=scores), confidence[order]
+    sure = sure_enough(scores, ranked.labels, least, tags).nonzero().flatten()
+    return ranked.at(sure), confidence[sure]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
-from labelpenet.mask_confidence import ranked_by_masks, with_box
+from labelpenet.mask_confidence import lowered_by_masks, ranked_by_masks, with_box
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import Detections
 
@@ -34,24 +34,77 @@ def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
     )
 
 
+def ranked(found, masks, power, least=0.0, tags=()):
+    """As ranked_by_masks, the masks at hand; and which of them were asked for."""
+    asked: list[int] = []
+
+    def masks_of(some):
+        rows = [int(own[0]) for own in some.members]
+        asked.extend(rows)
+        return masks[rows]
+
+    kept, confidence = ranked_by_masks(found, masks_of, USUAL, power, least, tags)
+    return kept, confidence, asked
+
+
 def test_the_fuller_box_goes_first():
     found = detections([[0, 0, 10, 10], [10, 0, 20, 10]], [0.5, 0.4])
     masks = torch.zeros(2, 10, 20)
     masks[0, :3, :10] = 1  # 30 of its 100 pixels
     masks[1, :4, 10:] = 1
-    ranked, sorted_masks = ranked_by_masks(found, masks, USUAL, 2.0)
+    first, sorted_masks, _ = ranked(found, masks, 2.0)
     expected = [0.4 * (0.4 / 0.5) ** 2, 0.5 * (0.3 / 0.6) ** 2]
-    torch.testing.assert_close(ranked.scores, torch.tensor(expected))
-    assert ranked.labels.tolist() == [1, 0]
-    assert [own.tolist() for own in ranked.members] == [[1], [0]]
-    torch.testing.assert_close(ranked.boxes, found.boxes.flip(0))
+    torch.testing.assert_close(first.scores, torch.tensor(expected))
+    assert first.labels.tolist() == [1, 0]
+    assert [own.tolist() for own in first.members] == [[1], [0]]
+    torch.testing.assert_close(first.boxes, found.boxes.flip(0))
     torch.testing.assert_close(sorted_masks, masks.flip(0))
+
+
+@given(
+    scores=st.lists(st.floats(0, 1, width=32), max_size=8),
+    labels=st.lists(st.integers(0, 1), min_size=8, max_size=8),
+    filled=st.lists(st.integers(0, 10), min_size=8, max_size=8),
+    power=st.sampled_from([0.0, 0.5, 2.0]),
+    least=st.floats(0, 1.5, width=32),
+    tags=st.sampled_from([(), (1,), (0, 1)]),
+)
+def test_what_is_not_asked_for_would_not_have_been_kept(scores, labels, filled, power, least, tags):
+    scores = sorted(scores, reverse=True)
+    count = len(scores)
+    found = detections([[0, 0, 10, 10]] * count, scores)
+    found = found._replace(labels=torch.tensor(labels[:count], dtype=torch.long))
+    if tags == (1,):  # no other class is found where tags are known
+        found = found.at((found.labels == 1).nonzero().flatten())
+    masks = torch.zeros(count, 10, 10)
+    for mask, rows in zip(masks, filled, strict=False):
+        mask[:rows] = 1
+    own = [int(member[0]) for member in found.members]
+    lowered = lowered_by_masks(found, masks[own], USUAL, power)
+    order = torch.argsort(lowered, descending=True, stable=True).tolist()
+    best = {int(found.labels[k]): k for k in reversed(order) if int(found.labels[k]) in tags}
+    expected = [k for k in order if lowered[k] >= least or k in best.values()]
+    kept, confidence, asked = ranked(found, masks, power, least, tags)
+    assert [int(member[0]) for member in kept.members] == [own[k] for k in expected]
+    assert torch.equal(kept.scores, lowered[expected])
+    assert torch.equal(confidence, masks[[own[k] for k in expected]])
+    assert len(asked) == len(set(asked))
+
+
+def test_few_masks_are_asked_for():
+    found = detections([[0, 0, 10, 10]] * 5, [0.9, 0.5, 0.4, 0.3, 0.2])
+    found = found._replace(labels=torch.zeros(5, dtype=torch.long))
+    masks = torch.zeros(5, 10, 10)
+    masks[0, :3] = 1  # half of the usual: 0.45
+    assert ranked(found, masks, 1.0, 0.8, (0,))[2] == [0, 1]
+    assert ranked(found, masks, 1.0, 0.45, (0,))[2] == [0, 1]
+    assert ranked(found, masks, 1.0, 0.35, (0,))[2] == [0, 1, 2]
 
 
 def test_a_mask_that_goes_on_outside_counts_against_its_box():
     found = detections([[0, 0, 10, 10]], [0.5])
-    ranked, _ = ranked_by_masks(found, torch.ones(1, 10, 20), USUAL, 1.0)
-    torch.testing.assert_close(ranked.scores, torch.tensor([0.5 * 0.5 / 0.6]))
+    scores = lowered_by_masks(found, torch.ones(1, 10, 20), USUAL, 1.0)
+    torch.testing.assert_close(scores, torch.tensor([0.5 * 0.5 / 0.6]))
 
 
 def test_a_class_is_compared_with_itself():
@@ -59,9 +112,8 @@ def test_a_class_is_compared_with_itself():
     masks = torch.zeros(2, 10, 20)
     masks[0, :6, :10] = 1
     masks[1, :4, 10:] = 1
-    ranked, _ = ranked_by_masks(found, masks, torch.tensor([0.6, 0.4]), 2.0)
-    assert ranked.labels.tolist() == [0, 1]
-    torch.testing.assert_close(ranked.scores, torch.tensor([0.5, 0.4]))
+    scores = lowered_by_masks(found, masks, torch.tensor([0.6, 0.4]), 2.0)
+    torch.testing.assert_close(scores, torch.tensor([0.5, 0.4]))
 
 
 @given(
@@ -75,22 +127,20 @@ def test_more_than_usual_says_nothing_for_a_box(scores, filled, power):
     masks = torch.zeros(len(scores), 10, 10)
     for mask, rows in zip(masks, filled, strict=False):
         mask[:rows] = 1
-    ranked, _ = ranked_by_masks(found, masks, USUAL, power)
-    told = {int(m): float(s) for (m,), s in zip(ranked.members, ranked.scores, strict=True)}
-    for k, (score, rows) in enumerate(zip(scores, filled, strict=False)):
+    lowered = lowered_by_masks(found, masks, USUAL, power).tolist()
+    for told, score, rows in zip(lowered, scores, filled, strict=False):
         if rows >= 6:
-            assert told[k] == score
+            assert told == score
         else:
-            assert told[k] == pytest.approx(score * (rows / 6) ** power, abs=1e-6)
+            assert told == pytest.approx(score * (rows / 6) ** power, abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_the_papers_scores_are_left_alone(count):
     found = detections([[0, 0, 10, 10]] * count, [0.5] * count)
     masks = torch.zeros(count, 10, 10)
-    ranked, same = ranked_by_masks(found, masks, USUAL, 0.0 if count else 2.0)
-    assert ranked is found
-    assert same is masks
+    scores = lowered_by_masks(found, masks, USUAL, 0.0 if count else 2.0)
+    assert torch.equal(scores, found.scores)
 
 
 @pytest.mark.parametrize("module", [3, 4])

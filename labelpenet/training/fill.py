@@ -52,9 +52,9 @@ def fit_fill(
             image = load_image(record.path)
             sample = predictor.sample(image, proposals[record.name], record.labels)
             for module, weight, total in zip(modules, weights, totals, strict=True):
-                found, masks = predictor.detect.masked(sample, module)
+                found, masks_of = predictor.detect.masked(sample, module)
                 scores = found.scores.float()
                 weight.index_add_(0, found.labels, scores)
-                total.index_add_(0, found.labels, scores * fill(masks, found.boxes))
+                total.index_add_(0, found.labels, scores * fill(masks_of(found), found.boxes))
     for number, weight, total in zip(numbers, weights, totals, strict=True):
         cast(SegmentationModule, cascade.module(number)).usual_fill.copy_(total / weight)

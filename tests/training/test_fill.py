@@ -28,9 +28,12 @@ def test_it_is_the_mean_by_score_and_one_object_of_the_usual_fill(data, number, 
     counted: dict[int, list[tuple[float, float]]] = {0: [], 1: [], 2: []}
     for record in chosen:
         seen = predictor.sample(load_image(record.path), proposals[record.name], record.labels)
-        found, masks = predictor.detect.masked(seen, predictor.cascade.module(number))
+        found, masks_of = predictor.detect.masked(seen, predictor.cascade.module(number))
         for label, score, one in zip(
-            found.labels.tolist(), found.scores.tolist(), fill(masks, found.boxes), strict=True
+            found.labels.tolist(),
+            found.scores.tolist(),
+            fill(masks_of(found), found.boxes),
+            strict=True,
         ):
             counted[label].append((score, float(one)))
     expected = [
