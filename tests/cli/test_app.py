@@ -25,7 +25,7 @@ def test_help(command):
 def test_info():
     done = run("info")
     assert done.exit_code == 0
-    for word in ("labelpenet", "torch", "CUDA kernels", "SIMD", "device"):
+    for word in ("labelpenet", "torch", "CUDA kernels", "SIMD", "device", "CPU precision"):
         assert word in done.output
 
 
