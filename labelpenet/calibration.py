@@ -24,9 +24,9 @@ from labelpenet.ops import (
 from labelpenet.quality import peak_support
 from labelpenet.types import Quality
 
-# Products of up to 5 rows, and the last rows of an odd number, were seen to round unlike others:
-# rows are filled up to a multiple of this.
-_ROWS = 8
+# Products of up to 8 rows (5 on some CPUs), and the last rows of an odd number, were seen to round
+# unlike others: rows are filled up to a multiple of this.
+_ROWS = 16
 _ONE = 1 << 30  # of a map in [0, 1] in fixed point
 
 
