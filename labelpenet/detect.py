@@ -93,8 +93,9 @@ class Detect:
         """
         # the best one of a tag is told by the masks: it may score low here
         found = self.found(sample, module.detection, self._least if sample.tags is None else 0.0)
-        features = [module.mask_features(view.trunk) for view in sample.views]
-        frames = [view.frame for view in sample.views]
+        seen = sample.views if len(found.boxes) else ()  # nothing found, no mask will be asked for
+        features = [module.mask_features(view.trunk) for view in seen]
+        frames = [view.frame for view in seen]
 
         def masks(some: Detections) -> Tensor:
             return scale_to_one(mask_confidence(module, features, frames, some, sample.size))
