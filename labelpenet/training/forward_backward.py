@@ -84,7 +84,7 @@ class ForwardBackward:
         outputs = self.cascade.classification(trunks, boxes)
         overlap = self.config.train.backward_iou
         single = [
-            single_label_loss(output, box, self._goal(instances), overlap)
+            single_label_loss(output, box, self._goal(instances).to(box.device), overlap)
             for output, box, instances in zip(outputs, boxes, found, strict=True)
         ]
         own = multi_label_losses(self.cascade, outputs, trunks, examples)
