@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,13 @@ def isa(request):
         pytest.skip(str(error))
     yield request.param
     _C.force_isa("")
+
+
+@pytest.fixture(params=["pretended", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """A CUDA device: one that is not there everywhere, the real one where there is one."""
+    from pretend_device import pretend_device
+
+    real = nullcontext(torch.device("cuda:0"))
+    with pretend_device() if request.param == "pretended" else real as found:
+        yield found

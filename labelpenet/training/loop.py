@@ -90,7 +90,7 @@ def run_stage(
     """
     stepper = Stepper(stage.groups, config.train, stage.steps, engine, decay_at=stage.decay_at)
     state = out / STATE
-    first = _load(state, stage, stepper, engine)
+    first = _load(state, stage, stepper)
     engine.share(stage.module)
     batches = _Batches(stage, config, engine, records)
     chief = engine.rank == 0
@@ -220,12 +220,13 @@ def _save(path: Path, stage: Stage, stepper: Stepper, step: int) -> None:
         torch.save(content, file)
 
 
-def _load(path: Path, stage: Stage, stepper: Stepper, engine: Engine) -> int:
+def _load(path: Path, stage: Stage, stepper: Stepper) -> int:
     """Puts weights and optimiser where they were; the step to go on from, 0 for none."""
     if not path.exists():
         return 0
     with _readable(path):
-        content: dict[str, Any] = torch.load(path, map_location=engine.device, weights_only=True)
+        # Copied to the device from here; Adam's counts of steps belong on the CPU.
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if content["stage"] != stage.number:
             return 0
         stage.module.load_state_dict(content["weights"])
