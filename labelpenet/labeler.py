@@ -24,6 +24,7 @@ from labelpenet.inference import Predictor
 from labelpenet.models.cascade import load_checkpoint
 from labelpenet.models.checkpoint import CheckpointError
 from labelpenet.ops import selective_search
+from labelpenet.ops._extension import without_cuda
 from labelpenet.quality import with_agreement
 from labelpenet.sample import Sample
 from labelpenet.types import Dataset, Labelling
@@ -267,4 +268,9 @@ def usable_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise ValueError(f"device: expected cpu, cuda or cuda:N, got {device}: {why}") from None
+    if found.type == "cuda" and (why := without_cuda()):
+        raise ValueError(
+            f"device: expected cpu, got {device}: labelpenet was built without CUDA ({why}); where "
+            "nvcc is, install it anew with LABELPENET_CUDA=ON"
+        )
     return found

@@ -175,6 +175,7 @@ def pretend_device() -> Iterator[torch.device]:
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     with (
         mock.patch("labelpenet.training.engine.Fabric", FabricThere),
+        mock.patch("labelpenet.labeler.without_cuda", return_value=""),
         mock.patch("torch.load", load_there),
         mock.patch("torch.autocast", lambda _, **options: autocast("cpu", **options)),
         mock.patch("torch.cuda.is_available", return_value=True),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pretend_device import OnDevice
+from pretend_device import OnDevice, pretend_device
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet import Labeler
@@ -62,3 +62,12 @@ def test_as_on_the_cpu(module, settings, device, photo, tmp_path):
         if pretended and "train.precision=bf16" not in settings:  # whose lists differ
             pairs = zip(flat(here), flat(there), strict=True)
             assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
+
+
+def test_kernels_built_without_cuda_are_told_at_the_door(photo, tmp_path, monkeypatch):
+    path = tmp_path / "module1.pt"
+    save_checkpoint(path, random_cascade(), 1)
+    with pretend_device():
+        monkeypatch.setattr("labelpenet.labeler.without_cuda", lambda: "no nvcc found")
+        with pytest.raises(ValueError, match=r"built without CUDA \(no nvcc found\); where nvcc"):
+            Labeler(path, "cuda")

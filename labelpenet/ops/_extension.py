@@ -24,6 +24,12 @@ def kernels() -> Any:
     return _active
 
 
+def without_cuda() -> str:
+    """Why the kernels cannot run on a CUDA device; empty where they can."""
+    build = _C.build_info()
+    return "" if build["cuda"] else str(build["cuda_detail"])
+
+
 def launch(tensor: Tensor) -> tuple[int, int]:
     """How a kernel on `tensor` runs: (CPU threads, CUDA stream handle; 0 on the CPU).
 
