@@ -90,9 +90,10 @@ def part_size(images: int) -> int:
 
 
 def forget_parts(path: Path) -> None:
-    """Removes what a stopped run labelled: the module was trained again since."""
-    for part in path.parent.glob(_part(path, "*").name):
-        part.unlink()
+    """Removes what a stopped run left of these labels: merged since, or of an earlier module."""
+    part = _part(path, "*").name
+    for one in chain(path.parent.glob(part), path.parent.glob(f".{part}.tmp")):
+        one.unlink()
 
 
 def _part(path: Path, number: int | str) -> Path:

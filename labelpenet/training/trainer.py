@@ -100,7 +100,8 @@ class Trainer:
             if self.engine.rank == 0:
                 save_checkpoint(self.checkpoint(number), self.cascade, min(number, 4))
                 (self.out / STATE).unlink(missing_ok=True)
-                forget_parts(self.targets(number))
+                for labels in (number - 1, number):
+                    forget_parts(self.targets(labels))
             self.engine.wait()
             self.done = number
         return self.cascade.eval()

@@ -124,6 +124,15 @@ def test_killed_between_checkpoint_and_targets(trained, tmp_path, config, data):
     assert_same_run(trained, tmp_path)
 
 
+def test_killed_before_merged_parts_were_removed(trained, tmp_path, config, data):
+    for name in ("module0.pt", "module1.pt", "module2.pt", "targets2.parquet"):
+        shutil.copy(trained / name, tmp_path)
+    (tmp_path / ".targets2.0.parquet").write_bytes(b"merged")
+    (tmp_path / "..targets2.1.parquet.tmp").write_bytes(b"half a part")
+    Trainer(config, *data, tmp_path).run(3)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_a_finished_run_is_left_alone(trained, config, data):
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     trainer = Trainer(config, *data, trained)
