@@ -130,7 +130,9 @@ def _refuse(name: str, arguments: Any, tensors: list[Tensor]) -> None:
     if name == "copy_":
         return
     if name in ("__getitem__", "__setitem__") and isinstance(arguments[0], OnDevice):
-        return  # indices may lie on the CPU, and what is laid into a slice
+        # Indices may lie on the CPU, and what is laid into a slice.
+        picked = any(isinstance(one, Tensor) for one in _flat(arguments[1:2]))
+        tensors = [one for one in arguments[2:] if isinstance(one, Tensor)] if picked else []
     here = [one for one in tensors if not isinstance(one, OnDevice)]
     if any(one.dim() or name in _JOINS | _PRODUCTS for one in here):
         places = (DEVICE if isinstance(one, OnDevice) else CPU for one in tensors)

@@ -35,6 +35,7 @@ def test_tensors_say_where_they_are(device):
         lambda x: torch.stack([x[0], torch.tensor(1.0)]),
         lambda x: torch.where(torch.ones(4).bool(), x, x),
         lambda x: torch.ones(4)[x.long()],
+        lambda x: x.__setitem__(x > 0, torch.ones(4)),
         lambda x: x.numpy(),
         lambda x: torch.rand(2, generator=torch.Generator(), device=x.device),
         lambda x: x.uniform_(generator=torch.Generator()),
