@@ -89,6 +89,11 @@ class _Calls(TorchFunctionMode):
         return tree_map_only(OnDevice, lambda one: one.as_subclass(Tensor).clone(), result)
 
 
+def is_pretended(device: torch.device) -> bool:
+    """Whether the device is this one, which gives the CPU's bits, rather than a GPU."""
+    return isinstance(torch.zeros(1, device=device), OnDevice)
+
+
 def _flat(values: Any) -> Iterator[Any]:
     for value in values:
         if isinstance(value, list | tuple):
@@ -126,7 +131,7 @@ def _refuse(name: str, arguments: Any, tensors: list[Tensor]) -> None:
     if name in ("numpy", "__array__"):
         raise TypeError(f"{name}: can't convert a tensor of {DEVICE} to numpy")
     if name in _PRODUCTS and not tensors[0].is_floating_point():
-        raise NotImplementedError(f"{name}: CUDA has none for {tensors[0].dtype}")
+        raise RuntimeError(f"{name}: CUDA has none for {tensors[0].dtype}")
     if name == "copy_":
         return
     if name in ("__getitem__", "__setitem__") and isinstance(arguments[0], OnDevice):

@@ -42,6 +42,31 @@ OVERRIDES = (
     "train.warmup=1",
 )
 
+CLASS_MAPS = (
+    "calibration.box=own",
+    "calibration.combine=class_map",
+    "calibration.objects=5",
+    "calibration.score=class_map",
+    "detection.contrast=2.0",
+    "detection.head_presence=0.5",
+    "detection.image_prior=1.0",
+    "detection.mask_nms=0.8",
+    "detection.mask_power=2.0",
+    "detection.regress=false",
+    "detection.search_boxes=20",
+    "detection.test_boxes=0",
+    "detection.vote_power=10.0",
+    "test_flip=true",
+    "test_scales=[48,64]",
+    "train.fill_images=4",
+    "train.own_labels_at=0.0",
+    "train.place_images=6",
+    "train.region_images=6",
+    "train.tag_loss=1",
+    "train.trunk_steps=0",
+)
+"""What the preset `voc-squeezenet` asks for beyond the defaults, in small."""
+
 
 def tiny_config(*overrides: str) -> Config:
     """Settings of the tests, as the command line would give them."""

@@ -5,28 +5,15 @@ import dataclasses
 import pytest
 import torch
 from icn_scenes import icn_config
-from pretend_device import OnDevice
-from tiny_cascade import one_thread, random_cascade
+from pretend_device import is_pretended
+from tiny_cascade import random_cascade
 
-from labelpenet.data import load_dataset, load_image, write_scenes
+from labelpenet.data import load_dataset, load_image
 from labelpenet.icn.labeler import IcnLabeler
 from labelpenet.icn.model import load_icn
 from labelpenet.icn.training import train_icn
 from labelpenet.labeler import Labeler
 from labelpenet.models.cascade import save_checkpoint
-
-__all__ = ["one_thread"]
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("icn") / "scenes"
-    write_scenes(folder, 6, seed=1, test_count=3, size=(64, 64))  # which have masks
-    return folder
-
-
-def is_pretended(device):
-    return isinstance(torch.zeros(1, device=device), OnDevice)
 
 
 @pytest.mark.parametrize("settings", [{}, {"taught": True}, {"precision": "bf16"}])

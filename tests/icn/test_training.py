@@ -30,13 +30,6 @@ from labelpenet.training.loop import STATE
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("icn") / "scenes"
-    write_scenes(folder, 6, seed=1, test_count=3, size=(64, 64))  # which have masks
-    return folder
-
-
-@pytest.fixture(scope="module")
 def run(tmp_path_factory, scenes):
     out = tmp_path_factory.mktemp("run")
     train_icn(icn_config(), scenes, out, split="train")
