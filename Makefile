@@ -47,7 +47,7 @@ format:
 	git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' '*.h' | xargs clang-format -i
 
 cuda-check:  ## on a machine with a CUDA device: build, test, sanitize and time the kernels
-	python -m benchmarks.device
+	LABELPENET_CUDA=ON $(MAKE) build && python -m benchmarks.device
 
 cuda-resources:  ## registers and spills of the CUDA kernels into docs/cuda.md; needs nvcc, no device
 	python -m benchmarks.resources

@@ -1,8 +1,9 @@
-"""Everything that needs a CUDA device, in one command: `python -m benchmarks.device`.
+"""Everything that needs a CUDA device, in one command: `make cuda-check`.
 
-Builds the kernels for the device that is there, runs the tests marked `cuda`, NVIDIA's memory and
-race checkers where they are installed, then times every op and module 1 stage by stage, and prints
-one short table last. Exits with 1 where a test, a checker or a result fails; times fail nothing.
+That builds the kernels for the device that is there. This module runs the tests marked `cuda`,
+NVIDIA's memory and race checkers where they are installed, then times every op and module 1 stage
+by stage, and prints one short table last. Exits with 1 where a test, a checker or a result fails;
+times fail nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 import torch
 
+from labelpenet.ops._extension import without_cuda
+
 from . import bench_attention, bench_dense_crf, bench_excitation, bench_nms, bench_roi_pool, scenes
 from .cases import Absent, Case, Function, Peer, Prepared, find
 from .device_clock import Clock, on
@@ -31,7 +34,7 @@ _SANITIZED = "against_the_cpu or dtypes or roi_pool_backward or (test_counts and
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.device", description=__doc__)
-    parser.add_argument("--skip", nargs="*", default=[], help="build, test, sanitize, ops, stages")
+    parser.add_argument("--skip", nargs="*", default=[], help="test, sanitize, ops, stages")
     parser.add_argument("--runs", type=int, default=50, help="timed calls of each op")
     parser.add_argument("--images", type=int, default=20, help="timed images of module 1")
     parser.add_argument("--results", type=Path, help="a JSON file for all figures")
@@ -39,12 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("no CUDA device: nothing to do", file=sys.stderr)
         return 2
+    if why := without_cuda():
+        print(f"no CUDA kernels: {why}; `make cuda-check` builds them", file=sys.stderr)
+        return 2
     verdicts: list[tuple[str, str]] = []
-    if "build" not in options.skip:
-        environment = os.environ | {"LABELPENET_CUDA": "ON"}
-        verdicts.append(_command("build", ["make", "build"], environment))
-        if verdicts[-1][1] != "ok":
-            return _report(verdicts, [], options.results)
     if "test" not in options.skip:
         verdicts.append(_command("tests", [*_PYTEST, "-m", "cuda"]))
     if "sanitize" not in options.skip:

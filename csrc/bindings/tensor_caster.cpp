@@ -59,6 +59,7 @@ const dlpack::ExchangeApi* exchange_api(PyTypeObject* type) {
 bool fill_from_exchange(PyObject* object, const dlpack::ExchangeApi* api, TensorView& view) {
   dlpack::Tensor t;
   if (api->dltensor_from_py_object_no_sync(object, &t) != 0 || t.ndim > kMaxDims) return false;
+  if (t.device.type != dlpack::kCpu && t.device.type != dlpack::kCuda) return false;
   view.data = static_cast<char*>(t.data) + t.byte_offset;
   view.ndim = t.ndim;
   view.dtype = dtype_from_dlpack(t.dtype);
@@ -102,7 +103,10 @@ bool fill_from_attributes(py::handle object, TensorView& view) {
   for (int i = 0; i < TorchNames::kDTypes; ++i)
     if (dtype.is(names->dtypes[i])) view.dtype = static_cast<DType>(i);
   view.cuda = object.attr("is_cuda").cast<bool>();
-  if (view.cuda) view.device = object.attr("get_device")().cast<int>();
+  if (view.cuda)
+    view.device = object.attr("get_device")().cast<int>();
+  else if (!object.attr("is_cpu").cast<bool>())
+    return false;
   return view.data != nullptr || view.numel() == 0;
 }
 

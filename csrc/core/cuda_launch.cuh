@@ -19,8 +19,9 @@
 namespace labelpenet {
 
 inline void cuda_check(cudaError_t error, const char* where) {
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string(where) + ": CUDA: " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // forgotten here, so that no later launch is blamed for it
+  throw std::runtime_error(std::string(where) + ": CUDA: " + cudaGetErrorString(error));
 }
 
 // After every launch: a bad configuration shows here, not at the next unrelated call.

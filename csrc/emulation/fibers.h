@@ -276,6 +276,12 @@ struct Launcher {
   template <class... Arguments>
   void operator()(Arguments... arguments) {
     Machine& m = machine();
+    // as a device refuses it; x has 31 bits, which blocks_for keeps
+    constexpr unsigned kMostYZ = 65535, kMostThreads = 1024;
+    const unsigned threads = block.x * block.y * block.z;
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > kMostYZ || grid.z > kMostYZ ||
+        threads == 0 || threads > kMostThreads)
+      throw std::runtime_error("emulation: invalid configuration argument");
     m.dynamic_shared.resize(shared_bytes + 16);  // room to align it
     m.kernel = [=, this] { kernel(arguments...); };
     gridDim = grid;

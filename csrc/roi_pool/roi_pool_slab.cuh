@@ -168,7 +168,8 @@ bool pool_from_slabs(const RoiPoolArgs& a, cudaStream_t stream) {
              "roi_pool: multiprocessors");
   if (sizes.bytes() > limit || a.images > kMaxGridYZ) return false;
   const int bytes = static_cast<int>(sizes.bytes());
-  cuda_check(cudaFuncSetAttribute(pool_slab<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+  // the device's most and not `bytes`: it is the kernel's, which other threads launch, too
+  cuda_check(cudaFuncSetAttribute(pool_slab<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, limit),
              "roi_pool: shared memory");
   const unsigned slabs = blocks_for(a.channels, SlabCell<T>::kChannels);
   // three blocks a multiprocessor in all: the slowest one is then little of the whole

@@ -234,11 +234,12 @@ def _gather(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     argmax, boxes = ctx.saved_tensors
     channels, cells = grad.shape[1], grad.shape[2] * grad.shape[3]
     row = boxes[:, :1].long() * channels + torch.arange(channels, device=grad.device)
-    at = row[:, :, None, None] * cells + argmax.clamp(min=0)
+    nowhere = argmax < 0  # an empty bin, or a box of no image: its row may be any number
+    at = (row[:, :, None, None] * cells + argmax).masked_fill(nowhere, 0)
     if grad.numel() == 0:
         read = grad.new_zeros(argmax.shape)
     else:
-        read = grad.reshape(-1)[at].masked_fill(argmax < 0, 0)
+        read = grad.reshape(-1)[at].masked_fill(nowhere, 0)
     return read, None, None, None, None, None
 
 

@@ -114,7 +114,8 @@ def peaks_case(count=7, size=(23, 31)):
 
 
 def scores(maps, counts, offsets, size):
-    return matching_scores(maps, RegionMasks(counts, offsets, size))
+    """An empty region's score, -inf, as zero."""
+    return matching_scores(maps, RegionMasks(counts, offsets, size)).nan_to_num(neginf=0.0)
 
 
 def matching_case(count=45, size=(51, 67), maps=5):

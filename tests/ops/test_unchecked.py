@@ -67,6 +67,27 @@ def test_roi_pool(unchecked, dtype, size, monkeypatch):
     assert torch.equal(features.grad, again.grad)
 
 
+def test_roi_pool_twice_differentiated(unchecked):
+    """The gradient's gradient reads where boxes pooled; where a bad one did, nowhere."""
+    features = torch.randn(2, 3, 5, 6, requires_grad=True)
+    weights = torch.randn(len(BAD_BOXES) + len(GOOD_BOXES), 3, 2, 2, requires_grad=True)
+    pooled = roi_pool(features, torch.cat((BAD_BOXES, GOOD_BOXES)), 2, 0.2)
+    (grad,) = torch.autograd.grad(
+        (pooled * weights).nan_to_num().sum(), features, create_graph=True
+    )
+    (second,) = torch.autograd.grad(grad.sum(), weights)
+    assert (second[: len(BAD_BOXES)] == 0).all()
+    assert (second[len(BAD_BOXES)] == 1).all()
+
+
+def test_roi_pool_of_no_images(unchecked):
+    features = torch.zeros(0, 3, 5, 6, requires_grad=True)
+    pooled = roi_pool(features, GOOD_BOXES, 2, 0.2)
+    assert (pooled == 0).all()
+    pooled.sum().backward()
+    assert features.grad.shape == features.shape
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "mass"])
 def test_attention(unchecked, mode, monkeypatch):
     maps, size = torch.rand(6, 3, 4), (20, 40)
