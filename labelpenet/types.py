@@ -43,6 +43,7 @@ class GroundTruth:
         masks: [N, H, W] bool, or None where only boxes are known.
         ignore: [H, W] bool, the void pixels, or None.
         semantic: [H, W] uint8 (0 background, class + 1, 255 void), or None.
+        crowd: [N] bool, regions of many objects (COCO's `iscrowd`), or None where there are none.
     """
 
     boxes: np.ndarray
@@ -51,6 +52,7 @@ class GroundTruth:
     masks: np.ndarray | None = None
     ignore: np.ndarray | None = None
     semantic: np.ndarray | None = None
+    crowd: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from labelpenet.types import GroundTruth, Instances
 HEIGHT, WIDTH = 12, 16
 
 
-def known(boxes, labels=None, difficult=None, masks=None, semantic=None) -> GroundTruth:
+def known(boxes, labels=None, difficult=None, masks=None, semantic=None, crowd=None) -> GroundTruth:
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     labels = [0] * len(boxes) if labels is None else labels
     difficult = [False] * len(boxes) if difficult is None else difficult
@@ -21,6 +21,7 @@ def known(boxes, labels=None, difficult=None, masks=None, semantic=None) -> Grou
         np.asarray(difficult, bool).reshape(-1),
         masks,
         semantic=semantic,
+        crowd=None if crowd is None else np.asarray(crowd, bool),
     )
 
 

@@ -23,9 +23,9 @@ _ByName = dict[str, tuple[int, list[_Annotation]]]  # the image's id and annotat
 def coco_truth(path: AnyPath, *, classes: Sequence[str] | None = None) -> Mapping[str, GroundTruth]:
     """The boxes and masks of a COCO JSON file.
 
-    Crowds are objects marked difficult, and their pixels are in `ignore`, and void in `semantic`.
-    Elsewhere `semantic` shows the smaller of two objects that overlap. Masks (and with them
-    `semantic`) are None for an image with an object that has no segmentation.
+    Crowds are objects marked as such and as difficult, and their pixels are in `ignore`, and void
+    in `semantic`. Elsewhere `semantic` shows the smaller of two objects that overlap. Masks (and
+    with them `semantic`) are None for an image with an object that has no segmentation.
 
     Args:
         path: The file.
@@ -97,7 +97,7 @@ def _read_coco(
             masks.append(_mask(segmentation, height, width, where))
     labels = np.array([label for _, label, _ in annotations], np.int64)
     crowd = np.array([a.get("iscrowd", 0) == 1 for _, _, a in annotations], bool)
-    plain = GroundTruth(np.array(boxes, np.float32).reshape(-1, 4), labels, crowd)
+    plain = GroundTruth(np.array(boxes, np.float32).reshape(-1, 4), labels, crowd, crowd=crowd)
     if len(masks) < len(annotations):
         return plain
     stacked = np.array(masks, bool).reshape(-1, height, width)

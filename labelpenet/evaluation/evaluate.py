@@ -22,6 +22,7 @@ from labelpenet.evaluation.masks import (
     best_overlaps,
     class_mask_iou,
     match_masks,
+    objects,
 )
 from labelpenet.evaluation.matching import ImageMatches, Interpolation, Matches, Matching, PerClass
 from labelpenet.evaluation.semantic import class_iou, confusion_matrix, paint
@@ -37,7 +38,7 @@ class _Image:
 
     boxes: ImageMatches
     hits: np.ndarray  # [C] float64
-    labels: np.ndarray  # [N] int64, of the true objects
+    labels: np.ndarray  # [N] int64, of the true objects, crowds left out
     masks: dict[tuple[Matching, float], ImageMatches] | None
     overlaps: np.ndarray | None  # [N] float64
     classification: ImageMatches | None
@@ -111,7 +112,7 @@ class Evaluator:
         masks, overlaps = None, None
         if has_masks and known.masks is not None:
             iou = class_mask_iou(name, found, known)
-            overlaps = best_overlaps(iou)
+            overlaps = best_overlaps(iou[:, objects(known)])
             masks = {
                 (matching, threshold): match_masks(
                     iou, found, known, num_classes, threshold, matching
@@ -135,7 +136,7 @@ class Evaluator:
         self._images[name] = _Image(
             boxes=match_boxes(found, known, num_classes),
             hits=hit_boxes(found, known, num_classes),
-            labels=known.labels,
+            labels=known.labels[objects(known)],
             masks=masks,
             overlaps=overlaps,
             classification=classification,

@@ -101,6 +101,9 @@ def ground_truth(name: str, truth: GroundTruth, num_classes: int) -> GroundTruth
         masks=masks,
         ignore=truth.ignore,
         semantic=semantic,
+        crowd=None
+        if truth.crowd is None
+        else _array(f"{name} crowd", truth.crowd, (count,), "bool"),
     )
 
 

@@ -1,6 +1,7 @@
 """Mask average precision (mAP^r) and average best overlap.
 
 Every object with a mask counts, marked difficult or not: the protocols below know no such flag.
+COCO's crowds alone are no objects: nobody has to find them, and predictions on them do no harm.
 Void pixels belong to no object, so a prediction that covers them pays for it in its union.
 Overlaps are taken between run-length codes; a dataset's masks never stand in memory together.
 """
@@ -21,6 +22,8 @@ from labelpenet.evaluation.inputs import (
     pairs,
 )
 from labelpenet.evaluation.matching import (
+    FALSE,
+    IGNORED,
     ImageMatches,
     Interpolation,
     Matches,
@@ -61,12 +64,23 @@ def mask_iou(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"masks: expected one size, got {list(masks.shape[1:])} and {list(others.shape[1:])}"
         )
-    # no crowds: the plain union
-    return np.asarray(coco_mask.iou(encode_masks(masks), encode_masks(others), [0] * len(others)))
+    return _overlaps(masks, others, np.zeros(len(others), bool))
+
+
+def _overlaps(masks: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """[K, N] float64: IoU; with a crowd, the share of the mask that lies in it."""
+    return np.asarray(coco_mask.iou(encode_masks(masks), encode_masks(others), crowd.tolist()))
+
+
+def objects(truth: GroundTruth) -> np.ndarray:
+    """[N] bool: what is to be found, which crowds are not."""
+    return np.ones(len(truth.labels), bool) if truth.crowd is None else ~truth.crowd
 
 
 def class_mask_iou(name: str, found: Detections, truth: GroundTruth) -> np.ndarray:
     """[K, N] float64 mask IoU in one checked image, 0 between different classes.
+
+    A crowd's is the share of the prediction that lies in it, as in pycocotools.
 
     Raises:
         ValueError: Masks are missing, or of another size than the truth.
@@ -77,10 +91,12 @@ def class_mask_iou(name: str, found: Detections, truth: GroundTruth) -> np.ndarr
     if not len(truth.labels):
         return iou
     check_masks(name, found, truth.masks.shape[1:])
+    crowd = ~objects(truth)
     for c in np.intersect1d(found.labels, truth.labels):
         rows, columns = np.flatnonzero(found.labels == c), np.flatnonzero(truth.labels == c)
         assert found.masks is not None
-        iou[np.ix_(rows, columns)] = mask_iou(found.masks[rows], truth.masks[columns])
+        own = _overlaps(found.masks[rows], truth.masks[columns], crowd[columns])
+        iou[np.ix_(rows, columns)] = own
     return iou
 
 
@@ -93,9 +109,13 @@ def match_masks(
     matching: Matching,
 ) -> ImageMatches:
     """Matches the masks of one image, given `class_mask_iou`."""
-    counted = np.zeros(len(truth.labels), bool)
-    outcome = match(iou, found.labels, truth.labels, counted, iou_threshold, matching)
-    positives = np.bincount(truth.labels, minlength=num_classes)
+    real = objects(truth)
+    labels = truth.labels[real]
+    none_ignored = np.zeros(len(labels), bool)
+    outcome = match(iou[:, real], found.labels, labels, none_ignored, iou_threshold, matching)
+    in_crowd = iou[:, ~real].max(axis=1, initial=0.0) >= iou_threshold
+    outcome[(outcome == FALSE) & in_crowd] = IGNORED
+    positives = np.bincount(labels, minlength=num_classes)
     return ImageMatches(found.labels, found.scores, outcome, positives)
 
 
@@ -166,7 +186,7 @@ def mask_ap(
 
 
 def best_overlaps(iou: np.ndarray) -> np.ndarray:
-    """[N] float64: per object the best IoU of `class_mask_iou`; 0 without a prediction."""
+    """[N] float64: per object the best of its IoUs [K, N]; 0 without a prediction."""
     best: np.ndarray = iou.max(axis=0, initial=0.0)
     return best
 
@@ -219,6 +239,7 @@ def average_best_overlap(
     check_classes(num_classes)
     overlaps, labels = [np.zeros(0)], [np.zeros(0, np.int64)]
     for name, found, known in pairs(predictions, truth, num_classes):
-        overlaps.append(best_overlaps(class_mask_iou(name, found, known)))
-        labels.append(known.labels)
+        real = objects(known)
+        overlaps.append(best_overlaps(class_mask_iou(name, found, known)[:, real]))
+        labels.append(known.labels[real])
     return best_overlap_means(np.concatenate(overlaps), np.concatenate(labels), num_classes)

@@ -183,7 +183,7 @@ def test_coco(coco):
     truth = coco_truth(path)["a"]
     assert truth.boxes.tolist() == [[1, 1, 4, 3], [0, 0, 6, 4], [0, 0, 1, 2]]
     assert truth.labels.tolist() == [0, 1, 1]  # dog before cat, by id
-    assert truth.difficult.tolist() == [False, False, True]
+    assert truth.difficult.tolist() == truth.crowd.tolist() == [False, False, True]
     assert truth.masks.sum((1, 2)).tolist() == [6, 24, 2]
     assert np.argwhere(truth.ignore).tolist() == [[0, 0], [1, 0]]
     assert truth.semantic.tolist() == [

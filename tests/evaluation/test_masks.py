@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from evaluation_scenes import HEIGHT, WIDTH, fill, found, known, random_dataset
 
-from labelpenet.evaluation import Matching, average_best_overlap, mask_ap, mask_iou
+from labelpenet.evaluation import Evaluator, Matching, average_best_overlap, mask_ap, mask_iou
 from labelpenet.reference import metrics
 from labelpenet.types import Instances
 
@@ -115,6 +115,42 @@ def test_objects_without_pixels_are_never_found():
 def test_difficult_objects_count_for_masks():
     truth = {"a": known([LEFT], difficult=[True], masks=fill([LEFT]))}
     assert mask_ap({"a": Instances.empty()}, truth, 1).mean == 0
+
+
+CROWD = [8, 0, 16, 8]
+
+
+@pytest.mark.parametrize("matching", [Matching.BEST, Matching.GREEDY])
+@pytest.mark.parametrize(
+    ("guesses", "expected"),
+    [
+        ([LEFT], 1.0),  # nobody has to find the crowd
+        ([RIGHT, LEFT], 1.0),  # in the crowd: ignored, though it covers a quarter of it
+        ([[6, 0, 12, 4], LEFT], 1.0),  # two thirds in it
+        ([[0, 8, 4, 12], LEFT], 0.5),  # elsewhere: false
+        ([RIGHT], 0.0),
+    ],
+)
+def test_a_crowd_is_no_object(guesses, expected, matching):
+    truth = known([LEFT, CROWD], masks=fill([LEFT, CROWD]), crowd=[False, True])
+    found_in = {"a": found(guesses, masks=fill(guesses))}
+    for threshold in (0.5, 0.6):
+        ap = mask_ap(found_in, {"a": truth}, 1, iou_threshold=threshold, matching=matching)
+        assert ap.mean == expected
+    per_class, per_object = average_best_overlap(found_in, {"a": truth}, 1)
+    assert per_class.mean == per_object == (LEFT in guesses)
+    evaluator = Evaluator(["thing"])
+    evaluator.add("a", found_in["a"], truth)
+    result = evaluator.result()
+    assert result.mask_ap[matching][0.5].mean == expected
+    assert result.abo_per_object == per_object
+
+
+def test_an_object_before_a_crowd_around_it():
+    """As pycocotools: a crowd takes what no object does."""
+    around = [0, 0, 8, 8]
+    truth = {"a": known([LEFT, around], masks=fill([LEFT, around]), crowd=[False, True])}
+    assert mask_ap({"a": found([LEFT], masks=fill([LEFT]))}, truth, 1).mean == 1
 
 
 @pytest.mark.parametrize(
