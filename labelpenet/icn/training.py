@@ -58,7 +58,7 @@ def train_icn(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
-        CheckpointError: A folder that was started with other settings, classes, images or tags.
+        CheckpointError: A folder that was started with other settings, photos, tags or weights.
         WeightsError: The weights file is missing, broken or of another network.
     """
     dataset = load_dataset(source, split=split)
@@ -81,7 +81,7 @@ class IcnTrainer:
         console: Where progress goes; None is silent.
 
     Raises:
-        CheckpointError: A folder that was started with other settings, classes, images or tags.
+        CheckpointError: A folder that was started with other settings, photos, tags or weights.
         ValueError: More than one process.
     """
 

@@ -109,11 +109,16 @@ class Engine:
         return reduced
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Every process gets the mean gradient; a parameter without one counts as zero."""
+        """Every process gets the mean gradient; one that a process lacks counts as zero there.
+
+        A parameter without a gradient on any of them stays without: an optimiser leaves it as it
+        is, where a zero would let it move by its momentum and decay.
+        """
         if self.processes == 1:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = self.mean(torch.cat([g.flatten() for g in gradients]))
-        parts = flat.split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+        known = gradients[0].new_tensor([p.grad is not None for p in parameters])
+        flat = self.mean(torch.cat([known, *(g.flatten() for g in gradients)]))
+        known, *parts = flat.split([len(parameters), *(p.numel() for p in parameters)])
+        for parameter, part, share in zip(parameters, parts, known.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter) if share else None

@@ -23,6 +23,7 @@ from labelpenet.training.examples import Example, as_targets
 from labelpenet.training.loop import Values
 from labelpenet.training.steps import (
     as_sample,
+    asking,
     draw_proposals,
     labelled_loss,
     multi_label_losses,
@@ -148,6 +149,7 @@ class ForwardBackward:
 def evaluating(cascade: Cascade) -> Iterator[Predictor]:
     """A predictor on the cascade as it is now; training mode comes back afterwards."""
     try:
-        yield Predictor(cascade, cascade.config.detection.label_score, teaching=True)
+        with asking():
+            yield Predictor(cascade, cascade.config.detection.label_score, teaching=True)
     finally:
         cascade.train()

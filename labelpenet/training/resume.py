@@ -7,45 +7,65 @@ import json
 from pathlib import Path
 
 from labelpenet.config import Config
+from labelpenet.data import ProposalStore
 from labelpenet.files import atomic_write
 from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.models.download import sha256, weights_file
 from labelpenet.training.engine import Engine
+from labelpenet.training.loop import STATE
 from labelpenet.types import Dataset
 
+_LOOKED_AT = 16  # images whose proposals are compared
 
-def same_run(path: Path, config: Config, dataset: Dataset, engine: Engine) -> None:
+
+def same_run(
+    path: Path,
+    config: Config,
+    dataset: Dataset,
+    engine: Engine,
+    proposals: ProposalStore | None = None,
+) -> None:
     """Writes down what a run starts with, or checks that it goes on with the same.
 
     Checkpoints know their settings and classes, but neither the state of a stage that was stopped
     nor the labels that one module leaves to the next know the images. A run that has not come to a
-    first checkpoint or state may start anew with others: there is nothing to go on from.
+    first checkpoint or state may start anew with others: there is nothing to go on from. The first
+    checkpoint holds the whole of the networks; up to there they are built from the weights file
+    anew, which has to be the same.
 
     Args:
         path: The run's file of it.
         config: All settings on which the run depends.
         dataset: The training images.
         engine: Its first process writes.
+        proposals: Of the images, where the run uses some.
 
     Raises:
-        CheckpointError: Other settings, classes, images or tags, or a broken file.
+        CheckpointError: Other settings, classes, images, tags, proposals or weights, or a broken
+            file.
     """
     names = hashlib.sha256()
     for record in dataset.records:
         names.update(json.dumps([record.name, list(record.labels or ())]).encode() + b"\n")
     settings = settings_of(config)
+    weights = weights_file(config.model)
     now = {
         "settings": settings,
         "classes": list(dataset.classes),
         "images": len(dataset.records),
         "names and tags": names.hexdigest(),
+        "weights": None if weights is None else sha256(weights),
+        "proposals": None if proposals is None else _some_boxes(proposals, dataset),
     }
-    known = path.exists() and any(path.parent.glob("*.pt"))
+    files = {file.name for file in path.parent.glob("*.pt")}
+    known = path.exists() and bool(files)
     if known:
         try:
             then = json.loads(path.read_text(encoding="utf-8"))
             changed = difference(then["settings"], settings)
             same_classes = then["classes"] == now["classes"]
             same_images = all(then[key] == now[key] for key in ("images", "names and tags"))
+            other = {key: then[key] != now[key] for key in ("weights", "proposals")}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(
                 f"{path}: expected what the run was started with, got another or broken file; "
@@ -57,11 +77,23 @@ def same_run(path: Path, config: Config, dataset: Dataset, engine: Engine) -> No
             changed.append(
                 f"images and tags: other ones than the {then['images']} there, {now['images']} here"
             )
+        elif other["proposals"]:
+            changed.append("proposals: other boxes than there")
+        if other["weights"] and files == {STATE}:
+            changed.append("model.weights: another file than there, or none")
         refuse_changed(path, changed)
     engine.wait()
     if engine.rank == 0 and not known:
         with atomic_write(path) as file:
             json.dump(now, file, indent=1)
+
+
+def _some_boxes(proposals: ProposalStore, dataset: Dataset) -> str:
+    """Tells one store from another by the boxes of a few images, spread over the dataset."""
+    digest = hashlib.sha256()
+    for record in dataset.records[:: max(len(dataset) // _LOOKED_AT, 1)]:
+        digest.update(proposals[record.name].tobytes())
+    return digest.hexdigest()
 
 
 def settings_of(config: Config) -> dict[str, object]:

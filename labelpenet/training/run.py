@@ -45,7 +45,8 @@ def train_cascade(
 
     Raises:
         TrainingError: Images that cannot be used, all listed.
-        CheckpointError: A folder that was started with other settings, classes, images or tags.
+        CheckpointError: A folder that was started with other settings, photos, tags, proposals or
+            weights.
         ValueError: train.tensorboard without its extra, or no such device.
         WeightsError: The weights file is missing, broken or of another network.
     """

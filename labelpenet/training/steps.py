@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -106,10 +107,24 @@ def own_labels_loss(cascade: Cascade, proposals: ProposalStore) -> BatchLoss:
     return loss
 
 
+@contextmanager
+def asking() -> Iterator[None]:
+    """A network's answers without gradient, in the middle of a step that needs some.
+
+    torch (2.4 to 2.10 at least) would hand the 16-bit copies of weights that autocast makes here,
+    which know of no gradient, to the losses that follow: those layers would not learn.
+    """
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.clear_autocast_cache()
+
+
 def own_labels(predictor: Predictor, example: Example, trunk: Tensor, boxes: Tensor) -> Instances:
     """What module 2 finds among some boxes [R, 4] of an example, its tags known; no masks."""
     score = predictor.config.detection.label_score
-    with torch.no_grad():
+    with asking():
         sample = as_sample(predictor, example, trunk, boxes)
         found = predictor.detect.found(sample, predictor.cascade.detection, score)
     instances = Instances(found.boxes.cpu(), found.labels.cpu(), found.scores.cpu())

@@ -57,7 +57,8 @@ class Trainer:
 
     Raises:
         TrainingError: Images that cannot be read, have no tags or no proposals (all listed).
-        CheckpointError: A folder that was started with other settings, classes, images or tags.
+        CheckpointError: A folder that was started with other settings, photos, tags, proposals or
+            weights.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.cascade, self.done = self._resume()
-        same_run(out / "cascade.json", config, dataset, self.engine)
+        same_run(out / "cascade.json", config, dataset, self.engine, proposals)
         self.cascade.to(self.engine.device)
 
     @property

@@ -5,6 +5,7 @@ import torch
 from tiny_cascade import random_cascade, saved_state, tiny_config
 
 from labelpenet.inference import Predictor
+from labelpenet.training.engine import Engine
 from labelpenet.training.examples import Example, generator_for
 from labelpenet.training.forward_backward import ForwardBackward
 from labelpenet.training.steps import own_labels, own_labels_loss
@@ -119,3 +120,22 @@ def test_are_those_of_the_forward_step_too(share, teachers, example, monkeypatch
     losses, _ = learning(0, [example])
     assert sorted(asked) == sorted(teachers)
     assert {name.split("_")[1] for name in losses} == {"1", "2", "3", "4"}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("teach", ["own labels", "forward-backward"])
+def test_asking_a_teacher_leaves_all_layers_learning(precision, teach, example):
+    """Autocast's copies of weights from before the loss must not stand in for the weights in it."""
+    config = tiny_config("train.own_labels_at=0", f"train.precision={precision}")
+    cascade = random_cascade("train.own_labels_at=0", f"train.precision={precision}")
+    proposals = {"a": BOXES.numpy()}
+    torch.manual_seed(0)
+    with Engine(config).autocast():
+        if teach == "own labels":
+            losses = own_labels_loss(cascade, proposals)([example])
+        else:
+            losses, _ = ForwardBackward(cascade, proposals)(0, [example])
+    torch.stack(list(losses.values())).sum().backward()
+    head = cascade.detection.named_parameters()
+    still = [name for name, p in head if p.grad is None and "fc" in name]
+    assert not still

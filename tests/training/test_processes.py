@@ -21,12 +21,12 @@ from labelpenet.training.targets import TargetStore
 # AdamW's first steps are the gradient's signs, which rounding may turn.
 SETTINGS = (*OVERRIDES, "model.dropout=0", "train.optimizer=sgd", "train.own_labels_at=0.5")
 
+LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+
 
 def train(out: Path, scenes: Path, processes: int, until: int, stored: bool = True) -> None:
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone"]
-        launcher += [f"--nproc-per-node={processes}"]
+    several = [*LAUNCHER, f"--nproc-per-node={processes}"]
+    launcher = several if processes > 1 else [sys.executable]
     settings = [part for value in SETTINGS for part in ("--set", value)]
     boxes = scenes.parent / "proposals.parquet"
     command = [*launcher, "-m", "labelpenet", "--threads", "1", "train", str(scenes), str(out)]
@@ -117,3 +117,35 @@ def test_a_batch_that_cannot_be_shared(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"train\.batch: expected a multiple of the 2 processes"):
         Engine(tiny_config("train.batch=3"))
+
+
+AVERAGING = """
+import torch
+from tiny_cascade import tiny_config
+from labelpenet.training.engine import Engine
+
+engine = Engine(tiny_config())
+both, one, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+both.grad = torch.tensor([1.0, 2.0]) * (engine.rank + 1)
+if engine.rank == 1:
+    one.grad = torch.tensor([4.0, 0.0])
+engine.average_gradients([both, one, none])
+assert both.grad.tolist() == [1.5, 3.0], both.grad
+assert one.grad.tolist() == [2.0, 0.0], one.grad
+assert none.grad is None, none.grad
+"""
+
+
+def test_no_gradient_anywhere_stays_none(tmp_path):
+    """A zero instead would move a parameter by its momentum and decay, as one process does not."""
+    (tmp_path / "averaging.py").write_text(AVERAGING)
+    root = Path(labelpenet.__file__).resolve().parents[1]
+    tests = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [*LAUNCHER, "--nproc-per-node=2", str(tmp_path / "averaging.py")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{tests}"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

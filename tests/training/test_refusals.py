@@ -2,17 +2,21 @@
 
 import dataclasses
 import io
+import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from tiny_cascade import with_values
 
 from labelpenet.data import Proposals, ProposalStore, write_proposals
 from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.training.engine import Engine
 from labelpenet.training.errors import TrainingError, refuse
 from labelpenet.training.optimization import Stepper
+from labelpenet.training.resume import same_run
 from labelpenet.training.run import train_cascade
 from labelpenet.training.trainer import Trainer
 from labelpenet.types import Dataset, ImageRecord
@@ -85,6 +89,35 @@ def test_within_a_stage_too(stopped, data, change):
         return
     with pytest.raises(CheckpointError, match=message):
         Trainer(config, dataset, proposals, out)
+
+
+@pytest.fixture
+def stopped_again(stopped, tmp_path):
+    return shutil.copytree(stopped[0], tmp_path / "run"), stopped[1]
+
+
+def test_weights_bind_up_to_the_first_checkpoint(stopped_again, trained, data, tmp_path):
+    """The trunk is not in the state of a stage that leaves it as it is."""
+    out, config = stopped_again
+    file = tmp_path / "weights.pth"
+    torch.save({}, file)
+    another = with_values(config, "model", weights=file)
+    for changed in (another, config):
+        if changed is config:  # and the other way round: forgotten
+            note = json.loads((out / "cascade.json").read_text())
+            (out / "cascade.json").write_text(json.dumps(note | {"weights": "of some file"}))
+        with pytest.raises(CheckpointError, match=r"model\.weights: another file than there"):
+            same_run(out / "cascade.json", changed, data[0], Engine(config), data[1])
+    shutil.copy(trained / "module0.pt", out)
+    same_run(out / "cascade.json", config, data[0], Engine(config), data[1])
+
+
+def test_proposals_bind(stopped, data, tmp_path):
+    (out, config), (dataset, proposals) = stopped, data
+    rows = [row._replace(boxes=row.boxes[1:]) for row in proposals.rows()]
+    write_proposals(tmp_path / "others.parquet", rows, {})
+    with pytest.raises(CheckpointError, match="proposals: other boxes than there"):
+        Trainer(config, dataset, ProposalStore.open(tmp_path / "others.parquet"), out)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1}'])
