@@ -51,7 +51,8 @@ def mask_confidence(
         said.append(masks.flip(2) if frame.flipped else masks)
     scores = found.entry_scores[entries]
     total = torch.zeros(len(members), device=device).index_add(0, owner, scores)
-    weighted = torch.stack(said).mean(0) * (scores / total[owner])[:, None, None]
+    share = scores / total.clamp(min=torch.finfo(total.dtype).tiny)[owner]  # none, if all are zero
+    weighted = torch.stack(said).mean(0) * share[:, None, None]
     return project_attention(weighted.contiguous(), rois, owner, len(members), size).clamp(0, 1)
 
 

@@ -1,5 +1,7 @@
 """Scores that ask the mask: one that does not fill its box counts against it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,13 @@ from hypothesis import strategies as st
 from tiny_cascade import one_thread, random_cascade
 
 from labelpenet.inference import Predictor
-from labelpenet.mask_confidence import lowered_by_masks, ranked_by_masks, with_box
+from labelpenet.mask_confidence import (
+    lowered_by_masks,
+    mask_confidence,
+    ranked_by_masks,
+    with_box,
+)
+from labelpenet.models.boxes import Frame
 from labelpenet.models.classification import HeadOutput
 from labelpenet.models.detection import Detections
 
@@ -45,6 +53,15 @@ def ranked(found, masks, power, least=0.0, tags=()):
 
     kept, confidence = ranked_by_masks(found, masks_of, USUAL, power, least, tags)
     return kept, confidence, asked
+
+
+def test_members_without_a_score_say_nothing():
+    """A tag may be given whose class no proposal speaks for at all."""
+    found = detections([[0.0, 0, 10, 10], [0.0, 0, 5, 10]], [0.0, 0.5])
+    module = SimpleNamespace(mask_logits=lambda own, boxes, labels: torch.full((2, 14, 14), 9.0))
+    masks = mask_confidence(module, [None], [Frame((10, 10))], found, (10, 10))
+    assert (masks[0] == 0).all()
+    assert (masks[1, :, :5] > 0.9).all()
 
 
 def test_the_fuller_box_goes_first():

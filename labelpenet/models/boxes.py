@@ -73,7 +73,8 @@ def clip(boxes: Tensor, size: tuple[float, float]) -> Tensor:
 def match(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """For every box its best IoU [R] and that target's index [R] (0 where there is no target)."""
     if len(targets) == 0 or len(boxes) == 0:
-        return boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.int64)
+        nowhere = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        return boxes.new_zeros(len(boxes)), nowhere
     best = box_iou(boxes, targets).max(1)
     return best.values, best.indices
 

@@ -84,8 +84,9 @@ class Cascade(Network):
         """Brings the weights of convolutions and linear layers to bfloat16, in place.
 
         Under autocast, the same numbers come out as before, which would round the weights anew for
-        every image; and they take half the memory. For inference alone: training would lose its
-        small steps.
+        every image; and they take half the memory. Class maps alone differ a little:
+        their weights are sums of those of fc6 (FcHead.as_cells), rounded before, not after. For
+        inference alone: training would lose its small steps.
         """
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

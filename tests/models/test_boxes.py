@@ -50,6 +50,11 @@ def test_match():
     assert index.tolist() == [0, 0]
 
 
+def test_match_of_nothing_is_where_the_boxes_are():
+    overlap, index = match(torch.zeros(3, 4, device="meta"), torch.zeros(0, 4, device="meta"))
+    assert overlap.device.type == index.device.type == "meta"
+
+
 def test_draw_is_seeded_and_without_repeats():
     mask = torch.ones(50, dtype=torch.bool)
     first = draw(mask, 20, torch.Generator().manual_seed(3))
