@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+if sys.platform != "win32":  # where two jobs in one folder are then not noticed
+    import fcntl
 
 
 class OutputError(OSError):
@@ -66,6 +70,30 @@ def atomic_write(
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process; a crash lets go of it too.
+
+    Raises:
+        OutputError: Another process holds it, or it cannot be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY) if sys.platform != "win32" else None
+    try:
+        if sys.platform != "win32" and handle is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"{folder}: another job is writing into this folder") from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -98,8 +100,17 @@ Stored = Annotated[
 ]
 Threads = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="CPU threads.", show_default="all cores"),
+    typer.Option(min=1, max=1024, help="CPU threads.", show_default="all cores"),
 ]
+
+
+@contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Says after Ctrl-C in the block how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
 
 
 def plain(text: object) -> str:

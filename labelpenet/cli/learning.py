@@ -20,6 +20,7 @@ from labelpenet.cli.app import (
     Stored,
     app,
     console,
+    going_on,
     plain,
     warn_of_gaps,
 )
@@ -29,7 +30,9 @@ from labelpenet.engines import Engine
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo"),
-    config: Settings = "demo",
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="A .toml or .yaml file, or a preset.")
+    ] = "demo",
     overrides: Overrides = None,
 ) -> None:
     """Make synthetic scenes, train on their tags alone, label new ones, show the result.
@@ -39,7 +42,8 @@ def demo(
     from labelpenet.config import load_config
     from labelpenet.demo import run_demo
 
-    result = run_demo(out, load_config(config, overrides or ()), console)
+    with going_on("run the same command again to go on"):
+        result = run_demo(out, load_config(config, overrides or ()), console)
     Console(emoji=False).print(result.evaluation.table())
     console.print(f"mask AP at 0.5: [bold]{result.mask_ap_50:.3f}[/], {result.seconds:.0f} s")
     console.print(f"open [bold]{plain(result.page)}[/] in a browser")
@@ -64,7 +68,10 @@ def proposals(
     from labelpenet.labeler import store_proposals
 
     settings = load_config(config, overrides or ())
-    with list_images(source, split=split) as images:
+    with (
+        going_on("run the same command again to go on"),
+        list_images(source, split=split) as images,
+    ):
         result = store_proposals(
             images, out, settings, engine=engine, workers=workers, console=console
         )
@@ -118,7 +125,9 @@ def train(
 
     named = [] if weights is None else [f"model.weights={json.dumps(weights, ensure_ascii=False)}"]
     settings = load_config(config, [*(overrides or ()), *named])
-    try:
+    if "://" in source:
+        raise ValueError(f"{source}: training reads files of this machine; copy them here first")
+    with going_on(f"run the same command again to go on in {out}"):
         if method is Method.ICN:
             from labelpenet.icn.training import train_icn
 
@@ -138,8 +147,6 @@ def train(
                 device=device,
                 console=console,
             )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"run the same command again to go on in {out}") from None
     console.print(f"checkpoint: [bold]{plain(checkpoint)}")
 
 

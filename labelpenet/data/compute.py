@@ -16,7 +16,7 @@ from rich.console import Console
 from labelpenet.ahead import ahead
 from labelpenet.data.image_list import ListedImage
 from labelpenet.data.images import ImageError, load_image
-from labelpenet.data.proposal_parts import ImageFailure, PartWriter, locked, merge, stores
+from labelpenet.data.proposal_parts import ImageFailure, PartWriter, merge, parts_folder, stores
 from labelpenet.data.proposals import Proposals, plain_settings
 from labelpenet.engines import Engine, Workers, run
 from labelpenet.progress import track
@@ -103,7 +103,7 @@ def compute_proposals(
     path, settings = Path(path), plain_settings(settings)
     parts = path.with_name(f"{path.name}.parts")
     errors_path = path.with_name(f"{path.name}.errors.jsonl")
-    with locked(parts):
+    with parts_folder(parts):
         done = {name for store in stores(path, parts, settings) for name in store}
         records = images.records if isinstance(images, Dataset) else images
         todo = list({r.name: r for r in records if r.name not in done}.values())

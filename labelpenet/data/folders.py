@@ -19,6 +19,9 @@ STORE_MANIFEST = "manifest.json"
 STORE_FORMAT = "labelpenet label store"
 """What stands under `format` in it."""
 
+PICTURES_FORMAT = "labelpenet pictures"
+"""What stands there in a file of that name beside the pictures of a report."""
+
 
 def read_folder(
     source: AnyPath,
@@ -31,7 +34,7 @@ def read_folder(
 
     A class's folder may have folders of its own. Photos in the root itself are read without labels,
     for labelling; both kinds at once are refused. Hidden files and folders are left out, and so are
-    label stores, whose pictures are for their report.
+    label stores and the pictures of a report.
 
     Args:
         source: The folder.
@@ -85,19 +88,19 @@ def _images(root: AnyPath) -> list[str]:
     A class's folder may be a link; below it links to folders are not followed, as they may loop.
     """
     found = list(_local_files(root) if isinstance(root, Path) else _remote_files(root))
-    manifests = (f for f in found if f.endswith(f"/{STORE_MANIFEST}") and _of_store(root / f))
-    stores = tuple(f.removesuffix(STORE_MANIFEST) for f in manifests)
+    manifests = (f for f in found if f.endswith(f"/{STORE_MANIFEST}") and _is_ours(root / f))
+    ours = tuple(f.removesuffix(STORE_MANIFEST) for f in manifests)
     images = [f for f in found if PurePosixPath(f).suffix.lower() in IMAGE_SUFFIXES]
-    return sorted((f for f in images if not f.startswith(stores)), key=lambda f: f.split("/"))
+    return sorted((f for f in images if not f.startswith(ours)), key=lambda f: f.split("/"))
 
 
-def _of_store(manifest: AnyPath) -> bool:
-    """Whether a file is the manifest of a label store, of any version."""
+def _is_ours(manifest: AnyPath) -> bool:
+    """Whether a file tells of a label store, of any version, or of the pictures of a report."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.get("format") == STORE_FORMAT
+    return isinstance(content, dict) and content.get("format") in (STORE_FORMAT, PICTURES_FORMAT)
 
 
 def _local_files(root: Path) -> Iterator[str]:

@@ -103,7 +103,11 @@ class ImageList(Sequence[ListedImage]):
         twice = _repeated(np.concatenate(digests), images)
         if twice is not None:
             path.unlink()
-            raise DatasetError(f"{listing.source}: names two images {twice!r}")
+            places = " and ".join(str(image.path) for image in twice)
+            raise DatasetError(
+                f"{listing.source}: names two images {twice[0].name!r}: {places} (an extension is "
+                "no part of a name)"
+            )
         return images
 
     def __len__(self) -> int:
@@ -171,14 +175,14 @@ def _batch(listing: Listing, entries: Sequence[Entry]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
 
-def _repeated(digests: np.ndarray, images: ImageList) -> str | None:
-    """A name that is there twice: digests take 8 bytes an image, a set of names a hundred."""
+def _repeated(digests: np.ndarray, images: ImageList) -> tuple[ListedImage, ListedImage] | None:
+    """Two images of one name: digests take 8 bytes an image, a set of names a hundred."""
     order = np.argsort(digests, kind="stable")
     ranked = digests[order]
     for at in np.flatnonzero(ranked[1:] == ranked[:-1]):
-        first, second = (images[int(order[i])].name for i in (at, at + 1))
-        if first == second:
-            return first
+        first, second = images[int(order[at])], images[int(order[at + 1])]
+        if first.name == second.name:
+            return first, second
     return None
 
 

@@ -223,14 +223,14 @@ def _fetch(path: ImagePath) -> io.BytesIO:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation, 1 where it is absent or unreadable."""
+    """The EXIF orientation, 1 to 8; 1 where it is absent, unreadable or another number."""
     if picture.format == "PNG" and not {"exif", "Raw profile type exif"} & set(picture.info):
         return 1  # getexif() would decode the whole file to look behind its pixels
     try:
         value = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # a damaged EXIF block does not make the pixels unreadable
         return 1
-    return value if isinstance(value, int) else 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +15,7 @@ from labelpenet.data.proposals import (
     ProposalStore,
     write_proposals,
 )
-from labelpenet.files import writing
-
-if sys.platform != "win32":  # where two runs on one store are then not noticed
-    import fcntl
+from labelpenet.files import locked, writing
 
 ROWS_PER_PART = 64  # images that a kill may lose, if they come faster than
 SECONDS_PER_PART = 20.0
@@ -125,23 +120,15 @@ def merge(path: Path, parts: Path, settings: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds it for this process; a crash lets go of it too.
+def parts_folder(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process; it stays only if there are parts in it.
 
-    It stays only if there are parts in it.
+    Raises:
+        OutputError: Another run holds it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY) if sys.platform != "win32" else None
-    try:
-        if sys.platform != "win32" and handle is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(folder):
         try:
             yield
         finally:
             if not any(folder.iterdir()):
                 folder.rmdir()
-    except BlockingIOError as error:
-        raise ProposalError(f"{folder}: another run is writing these proposals") from error
-    finally:
-        if handle is not None:
-            os.close(handle)

@@ -184,4 +184,26 @@ def _table(
                 yield Entry(stem(relative), path.parent / relative, names(labels), where)
 
     declared = sorted({name for labels in found for name in names(labels)})
+    if classes is None:
+        written = {name for labels in found if isinstance(labels, str) for name in names(labels)}
+        _check_separated(path, written, piped)
     return Listing(path, tuple(declared if classes is None else classes), entries())
+
+
+def _check_separated(path: AnyPath, names: set[str], piped: bool) -> None:
+    """Refuses what would make a class of a separator, or of two labels.
+
+    Raises:
+        DatasetError: Names the label.
+    """
+    for name in sorted(names):
+        if not piped and name.strip(",;") != name:
+            raise DatasetError(
+                f"{path}: label {name!r}: expected several labels separated by blanks or |"
+            )
+        words = name.split()
+        if piped and len(words) > 1 and names.issuperset(words):
+            raise DatasetError(
+                f"{path}: label {name!r}: expected labels separated by | throughout, as some are; "
+                f"{' and '.join(map(repr, words))} are labels of other images"
+            )

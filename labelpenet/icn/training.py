@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from labelpenet.config import Config
 from labelpenet.data import check_for_training, load_dataset
+from labelpenet.files import locked
 from labelpenet.icn.lessons import Teacher, drawn, load_at_network_size
 from labelpenet.icn.model import CLASSIFIER, NETWORK, Icn, load_icn, save_icn
 from labelpenet.icn.store import LessonStore
@@ -27,7 +28,14 @@ from labelpenet.training.errors import refuse
 from labelpenet.training.examples import Example
 from labelpenet.training.loop import STATE, Stage, Values, run_stage, stopped_within
 from labelpenet.training.optimization import Groups
-from labelpenet.training.resume import difference, refuse_changed, same_run, settings_of
+from labelpenet.training.resume import (
+    ICN_NOTE,
+    difference,
+    refuse_changed,
+    refuse_random_trunk,
+    same_run,
+    settings_of,
+)
 from labelpenet.training.trunk import fit_classifier, load_crop
 from labelpenet.types import Dataset
 
@@ -60,13 +68,16 @@ def train_icn(
         TrainingError: Images that cannot be used, all listed.
         CheckpointError: A folder that was started with other settings, photos, tags or weights.
         WeightsError: The weights file is missing, broken or of another network.
+        OutputError: The folder cannot be made, or another process trains in it.
+        ValueError: Neither weights nor steps of the classifier.
     """
     dataset = load_dataset(source, split=split)
     refuse(check_for_training(dataset))
-    trainer = IcnTrainer(config, dataset, out, device, console)
-    checkpoint = trainer.run()
-    if (out / LOSSES).exists():
-        write_training_page(out)
+    with locked(out):
+        refuse_random_trunk(config, out, bool(config.icn.classifier_steps), "icn.classifier_steps")
+        checkpoint = IcnTrainer(config, dataset, out, device, console).run()
+        if (out / LOSSES).exists():
+            write_training_page(out)
     return checkpoint
 
 
@@ -103,7 +114,7 @@ class IcnTrainer:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.icn, self.done = self._resume()
-        same_run(out / "icn.json", _comparable(config), dataset, self.engine)
+        same_run(out / ICN_NOTE, _comparable(config), dataset, self.engine)
         self.icn.to(self.engine.device)
         self.teacher = Teacher(self.icn, config, dataset)
 

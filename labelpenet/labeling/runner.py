@@ -17,7 +17,7 @@ from rich.console import Console
 from labelpenet.data.entries import Listing
 from labelpenet.data.image_list import ImageList
 from labelpenet.engines import ONE, Engine, WorkerDied, Workers, run
-from labelpenet.files import OutputError, writing
+from labelpenet.files import OutputError, locked, writing
 from labelpenet.labeling.entries import check_classes
 from labelpenet.labeling.in_hand import end_notes, keep_notes
 from labelpenet.labeling.interrupt import interruptible
@@ -28,7 +28,6 @@ from labelpenet.labeling.store import (
     ERRORS,
     Failure,
     Shard,
-    locked,
     remove_strays,
     shard_numbers,
     shard_path,
@@ -138,8 +137,6 @@ def label_images(
     started = time.monotonic()
     options.check()
     check_classes(listing.classes)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
     with locked(out), interruptible(console) as stopped:
         images, manifest = _prepare(listing, out, dict(job), options)
         work = LabelWork(

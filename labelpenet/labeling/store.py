@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelpenet.files import OutputError, atomic_write, writing
+from labelpenet.files import atomic_write, writing
 
 if sys.platform != "win32":
-    import fcntl
+    pass
 
 SHARDS = "labels"
 ERRORS = "errors.jsonl"
@@ -177,28 +177,6 @@ def writing_shard(out: Path, number: int, classes: Sequence[str]) -> Iterator[Sh
                 writer.close(whole=False)
             raise
         writer.close(whole=True)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds the folder for this process; a crash lets go of it too.
-
-    Raises:
-        OutputError: Another process holds it.
-    """
-    with writing(out):
-        handle = os.open(out, os.O_RDONLY)
-    try:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"{out}: another job is writing into this folder") from None
-            except OSError:  # a file system without locks
-                pass
-        yield
-    finally:
-        os.close(handle)
 
 
 def remove_strays(out: Path) -> None:

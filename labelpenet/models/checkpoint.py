@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -53,12 +53,22 @@ def write_checkpoint(path: Path, network: Network, method: str, trained: int) ->
         "trained": trained,
         "state": network.state_dict(),
     }
+    write_tensors(path, content)
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Writes what torch.load reads, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written; a file that is there stays.
+    """
     with atomic_write(path, binary=True) as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # torch's own, which hides the file's: "No space left"
+        except RuntimeError as error:  # torch's own, which hides the cause: "No space left", Ctrl-C
             hidden = error.__context__
-            raise hidden if isinstance(hidden, OSError) else error from None
+            told = isinstance(hidden, OSError | KeyboardInterrupt)
+            raise hidden if told and hidden is not None else error from None
 
 
 def read_checkpoint(

@@ -1,7 +1,8 @@
 """The pictures of a report: a thumbnail of every image, and the way to the masks of some.
 
 They lie in `pictures/` under names made from a hash of the image's name, so that no name can leave
-the folder and a job that resumes writes the same files.
+the folder and a job that resumes writes the same files. A note beside them says what they are, so
+that they are not taken for photos to label.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from labelpenet.data.folders import PICTURES_FORMAT, STORE_MANIFEST
 from labelpenet.files import atomic_write, writing
 from labelpenet.report.overlay import draw_map
 from labelpenet.types import Labelling
@@ -152,7 +154,10 @@ def pictured_stems(out: Path) -> frozenset[str]:
 def _write(path: Path, picture: np.ndarray) -> None:
     bgr = np.ascontiguousarray(picture[:, :, ::-1])
     _, data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
+    note = path.parent.parent / STORE_MANIFEST
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            note.write_text(json.dumps({"format": PICTURES_FORMAT}), encoding="utf-8")
     with atomic_write(path, binary=True) as file:
         file.write(data.tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,8 +72,9 @@ def read_losses(path: Path) -> dict[int, tuple[Series, float]]:
         ValueError: No such file, or not one of a training; the line is named.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        text = path.read_bytes().decode("utf-8")
+        whole = text[: text.rfind("\n") + 1]  # a last line without end was torn, or is under way
+        rows = list(csv.reader(io.StringIO(whole, newline="")))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file: expected the folder of a training") from None
     except (csv.Error, UnicodeDecodeError) as error:

@@ -15,8 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from labelpenet.config import Config
-from labelpenet.files import atomic_write
-from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.models.checkpoint import CheckpointError, write_tensors
 from labelpenet.models.detection import Losses
 from labelpenet.models.weights import why
 from labelpenet.progress import track
@@ -216,8 +215,7 @@ def _save(path: Path, stage: Stage, stepper: Stepper, step: int) -> None:
         "weights": stage.module.state_dict(),
         "stepper": stepper.state(),
     }
-    with atomic_write(path, binary=True) as file:
-        torch.save(content, file)
+    write_tensors(path, content)
 
 
 def _load(path: Path, stage: Stage, stepper: Stepper) -> int:

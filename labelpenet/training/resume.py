@@ -15,6 +15,7 @@ from labelpenet.training.engine import Engine
 from labelpenet.training.loop import STATE
 from labelpenet.types import Dataset
 
+CASCADE_NOTE, ICN_NOTE = "cascade.json", "icn.json"  # in a run's folder: what it started with
 _LOOKED_AT = 16  # images whose proposals are compared
 
 
@@ -59,6 +60,9 @@ def same_run(
     }
     files = {file.name for file in path.parent.glob("*.pt")}
     known = path.exists() and bool(files)
+    others = [path.with_name(name) for name in (CASCADE_NOTE, ICN_NOTE) if name != path.name]
+    if files and not known and any(other.exists() for other in others):
+        raise CheckpointError(f"{path.parent}: holds a run of the other method; use another folder")
     if known:
         try:
             then = json.loads(path.read_text(encoding="utf-8"))
@@ -122,3 +126,22 @@ def difference(there: dict[str, object], here: dict[str, object], prefix: str = 
         elif then != now:
             changed.append(f"{prefix}{key}: {then!r} there, {now!r} here")
     return changed
+
+
+def refuse_random_trunk(config: Config, out: Path, learns: bool, steps: str) -> None:
+    """Refuses to begin a run whose trunk would stay as random as it starts.
+
+    Args:
+        config: Of the run.
+        out: Its folder; a run that has begun may go on.
+        learns: Whether the trunk learns the tags first.
+        steps: The setting that makes it do so.
+
+    Raises:
+        ValueError: Neither weights nor such steps.
+    """
+    if config.model.weights is None and not learns and not any(out.glob("*.pt")):
+        raise ValueError(
+            "model.weights: expected ImageNet weights (--weights FILE, or torchvision), or "
+            f"{steps} above 0 for a trunk that learns from the tags; got neither"
+        )

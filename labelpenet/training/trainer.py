@@ -35,7 +35,13 @@ from labelpenet.training.loop import STATE, Stage, Values, order, run_stage, sto
 from labelpenet.training.optimization import parameter_groups
 from labelpenet.training.places import fit_places
 from labelpenet.training.regions import fit_regions
-from labelpenet.training.resume import difference, refuse_changed, same_run, settings_of
+from labelpenet.training.resume import (
+    CASCADE_NOTE,
+    difference,
+    refuse_changed,
+    same_run,
+    settings_of,
+)
 from labelpenet.training.steps import classification_loss, detection_loss, own_labels_loss
 from labelpenet.training.targets import TargetStore
 from labelpenet.training.trunk import TrunkClassifier, fit_classifier, trunk_stage
@@ -80,7 +86,7 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.cascade, self.done = self._resume()
-        same_run(out / "cascade.json", config, dataset, self.engine, proposals)
+        same_run(out / CASCADE_NOTE, config, dataset, self.engine, proposals)
         self.cascade.to(self.engine.device)
 
     @property

@@ -2,8 +2,10 @@
 
 import shutil
 
+import pytest
 from cli.commands import SET, run
 
+from labelpenet.files import locked
 from labelpenet.training.optimization import Stepper
 
 
@@ -61,3 +63,43 @@ def test_stopping_says_how_to_go_on(work, tmp_path, main, monkeypatch):
     )
     assert status == 130
     assert "stopped run the same command again to go on in" in " ".join(lines)
+
+
+def line_of(main, *arguments):
+    """What a command that is refused says."""
+    status, lines = main(*arguments)
+    assert status == 2, lines
+    (line,) = lines
+    return line
+
+
+@pytest.mark.parametrize("method", ["cascade", "icn"])
+def test_a_trunk_that_would_stay_random_is_refused(work, tmp_path, main, method):
+    steps = "train.trunk_steps" if method == "cascade" else "icn.classifier_steps"
+    line = line_of(
+        main, "train", work / "scenes", tmp_path, "--method", method, *SET, "--set", f"{steps}=0"
+    )
+    assert "model.weights: expected ImageNet weights" in line
+    assert steps in line
+
+
+def test_one_process_at_a_time(work, tmp_path, main):
+    with locked(tmp_path / "run"):
+        line = line_of(main, "train", work / "scenes", tmp_path / "run", *SET)
+    assert "run: another job is writing into this folder" in line
+    line = line_of(main, "train", work / "scenes", work / "boxes.parquet", *SET)
+    assert "cannot write" in line
+
+
+def test_the_other_method_takes_another_folder(work, tmp_path, main):
+    folder = shutil.copytree(work / "run", tmp_path / "run")
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    line = line_of(main, "train", work / "scenes", folder, "--method", "icn", *SET)
+    assert "holds a run of the other method" in line
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_training_reads_this_machine(tmp_path, main):
+    line = line_of(main, "train", "https://host/photos.csv", tmp_path / "run")
+    assert "https://host/photos.csv: training reads files of this machine" in line
+    assert not (tmp_path / "run").exists()

@@ -22,6 +22,7 @@ from labelpenet.data import (
     proposal_parts,
     write_proposals,
 )
+from labelpenet.files import OutputError
 from labelpenet.types import Dataset, ImageRecord
 
 SETTINGS = {"sigma": 0.8, "k": (50, 100), "spaces": ["hsv", "lab"]}
@@ -265,7 +266,7 @@ def test_two_runs_on_one_store(dataset, path):
         first = pool.submit(run, dataset, path, slow)
         assert inside.wait(30)
         try:
-            with pytest.raises(ProposalError, match="another run is writing"):
+            with pytest.raises(OutputError, match="another job is writing"):
                 run(dataset, path)
         finally:
             leave.set()

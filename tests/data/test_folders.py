@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from labelpenet.data import DatasetError, load_dataset
 from labelpenet.labeling.manifest import Manifest
+from labelpenet.report.pictures import save_thumbnail
 
 
 def labels(dataset):
@@ -57,6 +59,13 @@ def test_label_stores_are_no_photos(tmp_path, photo, place):
     (tmp_path / "run" / "labels" / "manifest.json").write_text('{"format": "else"}')
     if place:
         assert load_dataset(tmp_path).classes == ("cat", "run")
+
+
+def test_pictures_of_a_report_are_no_photos(tmp_path, photo):
+    photo(tmp_path / "a.jpg")
+    save_thumbnail(tmp_path, "a", np.zeros((9, 9, 3), np.uint8))
+    assert list(tmp_path.glob("pictures/*/*.webp"))
+    assert list(labels(load_dataset(tmp_path))) == ["a"]
 
 
 def test_links_to_class_folders(tmp_path, photo):

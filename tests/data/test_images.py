@@ -51,12 +51,13 @@ def test_jpeg_orientation(tmp_path):
     assert image_size(tmp_path / "phone.jpg") == (40, 20)
 
 
-@pytest.mark.parametrize("value", [0, 9, 77])
+@pytest.mark.parametrize("value", [0, 9, 77, 65535])
 def test_unknown_orientation_is_ignored(tmp_path, value):
     exif = Image.Exif()
     exif[0x0112] = value
     Image.fromarray(PIXELS).save(tmp_path / "photo.png", exif=exif)
     np.testing.assert_array_equal(load_image(tmp_path / "photo.png"), PIXELS)
+    assert image_size(tmp_path / "photo.png") == PIXELS.shape[:2]
 
 
 def test_broken_exif_is_ignored(tmp_path):

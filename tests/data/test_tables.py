@@ -99,6 +99,11 @@ BAD = {
     "twice": (HEADER + "a.jpg,cat\n./a.jpg,dog\n", r"csv:3: 'a' is there already, in .*csv:2"),
     "missing": (HEADER + "a.jpg,cat\nz.jpg,cat\n", r"missing image files: .*csv:3: .*z\.jpg"),
     "a folder": (HEADER + "photos,cat\n", "missing image files"),
+    "commas": (HEADER + 'a.jpg,"dog, person"\n', r"list\.csv: label 'dog,': expected several"),
+    "both separators": (
+        HEADER + "a.jpg,dog|person\nb.jpg,dog person\n",
+        r"list\.csv: label 'dog person': expected labels separated by \| throughout",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from tiny_cascade import CLASSES, random_cascade, tiny_config, with_values
 
 from labelpenet.config import BackboneName, Config, DetectionConfig, ModelConfig
+from labelpenet.files import OutputError
 from labelpenet.models.boxes import Frame
 from labelpenet.models.cascade import (
     MODULES,
@@ -16,7 +17,7 @@ from labelpenet.models.cascade import (
     load_checkpoint,
     save_checkpoint,
 )
-from labelpenet.models.checkpoint import CheckpointError
+from labelpenet.models.checkpoint import CheckpointError, write_tensors
 
 
 @pytest.fixture
@@ -235,3 +236,20 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
         save_checkpoint(saved, random_cascade(), 3)
     assert saved.read_bytes() == before
     assert [file.name for file in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.parametrize("cause", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_stops_the_writing_is_told(tmp_path, monkeypatch, cause):
+    """torch's writer raises its own error on top, about the file's unfinished end."""
+
+    def save(content, file):
+        try:
+            raise cause
+        finally:
+            raise RuntimeError("unexpected pos")
+
+    monkeypatch.setattr(torch, "save", save)
+    expected = OutputError if isinstance(cause, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        write_tensors(tmp_path / "state.pt", {})
+    assert not list(tmp_path.iterdir())

@@ -178,6 +178,14 @@ def test_a_line_that_is_no_row(tmp_path, row, message):
         read_losses(log(tmp_path, [*rows(names=("x",)), row]) / "losses.csv")
 
 
+def test_a_line_under_way_is_left_out(tmp_path):
+    path = log(tmp_path, rows(names=("x",))) / "losses.csv"
+    whole = read_losses(path)
+    with path.open("a") as file:
+        file.write("1,40,lo")
+    assert read_losses(path) == whole
+
+
 def test_another_file(tmp_path):
     with pytest.raises(ValueError, match="no such file: expected the folder of a training"):
         write_training_page(tmp_path)
