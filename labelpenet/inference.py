@@ -82,8 +82,12 @@ class Predictor:
     @torch.no_grad()
     def answer(self, sample: Sample, module: int) -> Labelling:
         """As a call, where the trunk has seen the image: one pass of it for several modules."""
-        found = self.classify(sample) if module == 1 else self.detect(sample, module)
-        return enlarged(found, sample.whole, sample.size)
+        return enlarged(self.in_copy(sample, module), sample.whole, sample.size)
+
+    @torch.no_grad()
+    def in_copy(self, sample: Sample, module: int) -> Labelling:
+        """The answer in the frame of the copy that is looked at, where the image is a large one."""
+        return self.classify(sample) if module == 1 else self.detect(sample, module)
 
     @torch.no_grad()
     def views(self, images: Sequence[np.ndarray]) -> list[list[View]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from labelpenet.config import Config
-from labelpenet.copies import boxes_in, copy_of
+from labelpenet.copies import boxes_in, copy_of, enlarged
 from labelpenet.data.compute import ComputeResult, compute_proposals
 from labelpenet.data.entries import suggestion
 from labelpenet.data.image_list import ListedImage
@@ -241,14 +241,14 @@ class Labeler:
                 precision of the settings.
             traced: Give module 1's attention and heat-map too.
         """
-        answer = self.predictor.answer
-        result = answer(sample, self.module)
+        found = self.predictor.in_copy  # whole masks of a large photo take gigabytes
+        result = found(sample, self.module)
         if self._other is not None:
-            other = answer(sample, self._other).instances
+            other = found(sample, self._other).instances
             result = dataclasses.replace(result, instances=with_agreement(result.instances, other))
         if traced and self.module > 1:
-            result = dataclasses.replace(result, maps=answer(sample, 1).maps | result.maps)
-        return result
+            result = dataclasses.replace(result, maps=found(sample, 1).maps | result.maps)
+        return enlarged(result, sample.whole, sample.size)
 
 
 def least_score(config: Config, asked: float | None) -> float:

@@ -14,7 +14,7 @@ from labelpenet.models.checkpoint import CheckpointError
 
 __all__ = ["one_thread"]
 ablations = importlib.import_module("benchmarks.ablations")
-SETTINGS = [*OVERRIDES, "train.trunk_steps=0", "calibration.crf.iterations=0"]
+SETTINGS = [*OVERRIDES, "train.trunk_steps=1", "calibration.crf.iterations=0"]
 
 
 @pytest.fixture(scope="module")
