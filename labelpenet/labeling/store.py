@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,9 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelpenet.files import atomic_write, writing
-
-if sys.platform != "win32":
-    pass
 
 SHARDS = "labels"
 ERRORS = "errors.jsonl"

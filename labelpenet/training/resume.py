@@ -49,7 +49,9 @@ def same_run(
     for record in dataset.records:
         names.update(json.dumps([record.name, list(record.labels or ())]).encode() + b"\n")
     settings = settings_of(config)
-    weights = weights_file(config.model)
+    files = {file.name for file in path.parent.glob("*.pt")}
+    built = files <= {STATE}  # from the weights file, which nothing asks for later
+    weights = weights_file(config.model) if built else None
     now = {
         "settings": settings,
         "classes": list(dataset.classes),
@@ -58,7 +60,6 @@ def same_run(
         "weights": None if weights is None else sha256(weights),
         "proposals": None if proposals is None else _some_boxes(proposals, dataset),
     }
-    files = {file.name for file in path.parent.glob("*.pt")}
     known = path.exists() and bool(files)
     others = [path.with_name(name) for name in (CASCADE_NOTE, ICN_NOTE) if name != path.name]
     if files and not known and any(other.exists() for other in others):
@@ -83,7 +84,7 @@ def same_run(
             )
         elif other["proposals"]:
             changed.append("proposals: other boxes than there")
-        if other["weights"] and files == {STATE}:
+        if other["weights"] and built:
             changed.append("model.weights: another file than there, or none")
         refuse_changed(path, changed)
     engine.wait()
